@@ -1,0 +1,11 @@
+"""Five generations of image segmentation behind one `Segmenter`.
+
+Names are imported on first use (see ``__init__.pyi``): importing the package loads
+neither torch, scikit-learn nor numba.
+"""
+
+import lazy_loader
+
+__version__ = "0.1.0"
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,1 @@
+"""The benchmark: cells run apart, results that survive, a report to read."""

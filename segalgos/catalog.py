@@ -1,0 +1,190 @@
+"""The plain list of all segmenters.
+
+Static, so that listing it imports no algorithm; a test holds it equal to the classes'
+own traits and to what is in the package.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from segalgos.base import Segmenter
+
+__all__ = ["ENTRIES", "Entry", "all_segmenters", "get_entry", "get_segmenter"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the catalogue.
+
+    Parameters
+    ----------
+    key : str
+        Short name for the command line.
+    name, module : str
+        Of the class.
+    family, task : str
+        As in its traits.
+    year : int
+        As in its traits.
+    paper : str
+        Whose idea it is.
+    summary : str
+        What it does, in one line.
+    extra : str, optional
+        The extra that must be installed for it.
+    """
+
+    key: str
+    name: str
+    module: str
+    family: str
+    task: str
+    year: int
+    paper: str
+    summary: str
+    extra: str | None = None
+
+    @property
+    def installed(self) -> bool:
+        """Whether the packages that it needs are here."""
+        return self.extra is None or importlib.util.find_spec(self.extra) is not None
+
+    def load(self) -> type[Segmenter]:
+        """Import the class.
+
+        Returns
+        -------
+        type
+
+        Raises
+        ------
+        ImportError
+            If its extra is not installed; names the command that installs it.
+        """
+        if not self.installed:
+            raise ImportError(
+                f"{self.name} needs {self.extra}, which is not installed: "
+                f"pip install 'segalgos[{self.extra}]'."
+            )
+        return getattr(importlib.import_module(self.module), self.name)
+
+
+ENTRIES: tuple[Entry, ...] = (
+    Entry(
+        "kmeans",
+        "KMeansSegmenter",
+        "segalgos.clustering.kmeans",
+        "clustering",
+        "partition",
+        1982,
+        "S. Lloyd, Least squares quantization in PCM, IEEE Trans. Inf. Theory",
+        "clusters of similar colours",
+    ),
+    Entry(
+        "slic",
+        "SLICSegmenter",
+        "segalgos.clustering.slic",
+        "clustering",
+        "partition",
+        2012,
+        "R. Achanta et al., SLIC superpixels compared to state-of-the-art methods, TPAMI",
+        "compact superpixels of about equal size",
+    ),
+    Entry(
+        "felzenszwalb",
+        "FelzenszwalbSegmenter",
+        "segalgos.graph.felzenszwalb",
+        "graph",
+        "partition",
+        2004,
+        "P. Felzenszwalb and D. Huttenlocher, Efficient graph-based image segmentation, IJCV",
+        "regions merged along a minimum spanning tree",
+    ),
+    Entry(
+        "random_forest",
+        "RandomForestSegmenter",
+        "segalgos.pixels.random_forest",
+        "pixels",
+        "semantic",
+        2001,
+        "L. Breiman, Random forests, Machine Learning",
+        "pixels classified by filter responses, from dense labels or scribbles",
+    ),
+    Entry(
+        "unet",
+        "UNetSegmenter",
+        "segalgos.nets.unet",
+        "nets",
+        "semantic",
+        2015,
+        "O. Ronneberger et al., U-Net: convolutional networks for biomedical image segmentation",
+        "an encoder-decoder network with skips, trained from scratch",
+        extra="torch",
+    ),
+)
+
+
+def all_segmenters(family: str | None = None, task: str | None = None) -> list[type[Segmenter]]:
+    """List the segmenter classes whose packages are installed.
+
+    Parameters
+    ----------
+    family, task : str, optional
+        Keep only these.
+
+    Returns
+    -------
+    list of type
+        In the order of the catalogue. ``ENTRIES`` also names those that need an extra.
+    """
+    return [
+        entry.load()
+        for entry in ENTRIES
+        if family in (None, entry.family) and task in (None, entry.task) and entry.installed
+    ]
+
+
+def get_entry(name: str) -> Entry:
+    """Find a line of the catalogue by its key or its class's name.
+
+    Parameters
+    ----------
+    name : str
+        Like ``"kmeans"`` or ``"KMeansSegmenter"``.
+
+    Returns
+    -------
+    Entry
+
+    Raises
+    ------
+    ValueError
+        If there is none; names the closest.
+    """
+    for entry in ENTRIES:
+        if name in (entry.key, entry.name):
+            return entry
+    keys = [entry.key for entry in ENTRIES]
+    close = difflib.get_close_matches(str(name).lower(), keys, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(keys)}."
+    raise ValueError(f"no segmenter is called {name!r}: {hint}")
+
+
+def get_segmenter(name: str) -> type[Segmenter]:
+    """Import a segmenter by its key or its class's name.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    type
+    """
+    return get_entry(name).load()

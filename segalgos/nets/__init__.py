@@ -1,0 +1,1 @@
+"""Networks and their segmenters (needs the extra [torch])."""

@@ -1,0 +1,1 @@
+"""Features of pixels and classifiers on them."""

@@ -1,0 +1,1 @@
+"""Losses, augmentation and the loop that trains any network; knows no architecture."""
