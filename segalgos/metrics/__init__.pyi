@@ -1,0 +1,29 @@
+from . import contingency, instances, regions, semantic
+from .contingency import ContingencyTable, contingency_table
+from .instances import instance_counts, instance_scores, instance_scores_from_counts
+from .regions import (
+    best_class_labels,
+    best_overlaps,
+    region_scores,
+    region_scores_from_tables,
+)
+from .semantic import semantic_counts, semantic_scores, semantic_scores_from_counts
+
+__all__ = [
+    "ContingencyTable",
+    "best_class_labels",
+    "best_overlaps",
+    "contingency",
+    "contingency_table",
+    "instance_counts",
+    "instance_scores",
+    "instance_scores_from_counts",
+    "instances",
+    "region_scores",
+    "region_scores_from_tables",
+    "regions",
+    "semantic",
+    "semantic_counts",
+    "semantic_scores",
+    "semantic_scores_from_counts",
+]
