@@ -1,0 +1,150 @@
+"""Write the tables of the README and the docs from the catalogue and the measured rows.
+
+    python docs/generate_tables.py            # write
+    python docs/generate_tables.py --check    # exit 1 if a table is not up to date
+
+Rows are in ``benchmarks/results/<name>/results.jsonl`` as `segalgos bench` wrote them, the
+command that did beside them in ``command.txt``.
+"""
+
+import math
+import re
+import sys
+from pathlib import Path
+
+from segalgos import catalog
+from segalgos.bench.statistics import Standing, Table, build_tables
+from segalgos.bench.store import read_rows
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+TITLES = {
+    "covering": "covering",
+    "mean_iou_dataset": "mean IoU (data set)",
+    "mean_matching_ap": "mean matching AP",
+}
+
+
+def methods_table() -> list[list[str]]:
+    """Rows of the table of methods, titles first."""
+    titles = ["method", "class", "family", "gives", "year", "what it does"]
+    return [
+        titles,
+        *(
+            [f"`{e.key}`", f"`{e.name}`", e.family, e.task, str(e.year), e.summary]
+            for e in catalog.ENTRIES
+        ),
+    ]
+
+
+def score_text(standing: Standing) -> str:
+    """Score with its interval, rank and marks."""
+    if math.isnan(standing.score):
+        return "-"
+    text = f"{standing.score:.3f}"
+    if standing.interval:
+        text += " [{:.3f}, {:.3f}]".format(*standing.interval)
+    return text
+
+
+def rank_text(standing: Standing) -> str:
+    """Rank, "=" where it is shared; upper bounds have none."""
+    if standing.rank is None:
+        return "upper bound" if standing.upper_bound else "-"
+    return f"{standing.rank}{'=' if standing.tied else ''}"
+
+
+def seconds_text(seconds: float | None) -> str:
+    """Seconds with three significant digits."""
+    return "-" if seconds is None else f"{seconds:.3g}"
+
+
+def results_table(table: Table) -> list[list[str]]:
+    """Rows of the table of one data set and view, titles first."""
+    rows = [["rank", "method", TITLES[table.headline], "seeds", "fit s", "predict s", "peak MB"]]
+    for standing in table.standings:
+        memory = standing.peak_memory_mb
+        rows.append(
+            [
+                rank_text(standing),
+                f"`{standing.method}`" + (f" ({standing.note})" if standing.note else ""),
+                score_text(standing),
+                str(standing.n_seeds),
+                seconds_text(standing.fit_seconds),
+                seconds_text(standing.predict_seconds),
+                "-" if memory is None else f"{memory:.0f}",
+            ]
+        )
+    rows += [["-", f"`{name}`", how, "0", "-", "-", "-"] for name, how in table.failed.items()]
+    return rows
+
+
+def markdown(rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    lines.insert(1, "|" + "---|" * len(rows[0]))
+    return "\n".join(lines)
+
+
+def rst(rows: list[list[str]]) -> str:
+    """A reStructuredText list-table."""
+    lines = [".. list-table::", "   :header-rows: 1", ""]
+    for row in rows:
+        for i, text in enumerate(row):
+            lines.append(("   * - " if i == 0 else "     - ") + text.replace("`", "``"))
+    return "\n".join(lines)
+
+
+def measured(render, heading) -> str:
+    """All result tables, with the command that made each."""
+    parts = []
+    for folder in sorted(path.parent for path in RESULTS.glob("*/results.jsonl")):
+        rows, _ = read_rows(folder / "results.jsonl")
+        command = (folder / "command.txt").read_text().strip()
+        machine = next(row["machine"] for row in rows if "machine" in row)
+        for table in build_tables(rows):
+            n_images = len(table.image_names)
+            split = rows[0]["split"]
+            parts += [
+                heading(f"{table.dataset} {split}, {table.view} view, {n_images} images"),
+                render(results_table(table)),
+            ]
+        parts.append(f"`{command}`, {machine['cpu']}, {machine['cores']} cores.")
+    return "\n\n".join(parts)
+
+
+def outputs() -> dict[Path, str]:
+    """Every generated file and its content."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = {
+        "methods": markdown(methods_table()),
+        "results": measured(markdown, lambda title: f"**{title}**"),
+    }
+    for name, text in blocks.items():
+        pattern = rf"(<!-- {name}: .*?-->\n).*?(<!-- end -->)"
+        readme = re.sub(pattern, lambda m, t=text: f"{m[1]}\n{t}\n\n{m[2]}", readme, flags=re.S)
+    results = measured(rst, lambda title: f"{title}\n{'-' * len(title)}").replace("`", "``")
+    results = results.replace("````", "``")
+    return {
+        ROOT / "README.md": readme,
+        ROOT / "docs" / "_generated" / "methods.rst": rst(methods_table()) + "\n",
+        ROOT / "docs" / "_generated" / "results.rst": results + "\n",
+    }
+
+
+def main() -> int:
+    """Write the files, or with ``--check`` say which are out of date."""
+    check, stale = "--check" in sys.argv[1:], 0
+    for path, text in outputs().items():
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            continue
+        stale += 1
+        print(f"{path.relative_to(ROOT)} {'is out of date' if check else 'written'}")
+        if not check:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
