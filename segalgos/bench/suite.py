@@ -1,0 +1,346 @@
+"""What a benchmark runs: methods, data sets, and the cells they make.
+
+A cell is method x data set x seed. It is plain data, so that it can be sent to another
+process or machine, and its key says whether it has been run before.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import json
+import os
+import re
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from segalgos import __version__, catalog, datasets
+from segalgos.base import Segmenter
+
+__all__ = ["Cell", "DataChoice", "Method", "make_cells", "parse_data", "parse_methods"]
+
+#: Parameters that a method runs with where its defaults are not meant for a small machine.
+PRESETS: dict[str, dict[str, Any]] = {}
+
+#: Settings tried on the training images by methods that learn nothing else: one that
+#: matters a lot and has no default that suits all images.
+GRIDS: dict[str, dict[str, tuple]] = {
+    "KMeansSegmenter": {"n_clusters": (2, 4, 8)},
+    "SLICSegmenter": {"n_segments": (12, 50, 250)},
+    "FelzenszwalbSegmenter": {"scale": (100.0, 300.0, 1000.0)},
+}
+
+_METHOD = re.compile(r"\s*([\w.:]+)\s*(?:\[(.*)\])?\s*", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A segmenter class and the parameters it is asked to run with.
+
+    Parameters
+    ----------
+    label : str
+        What tables call it.
+    target : str
+        A name of the catalogue, or ``module:Class`` for somebody's own.
+    params : dict
+        Constructor arguments.
+    """
+
+    label: str
+    target: str
+    params: dict[str, Any] = field(default_factory=dict)
+
+    def load(self) -> type[Segmenter]:
+        """Import the class.
+
+        Returns
+        -------
+        type
+        """
+        if ":" not in self.target:
+            return catalog.get_segmenter(self.target)
+        module, name = self.target.split(":")
+        if os.getcwd() not in sys.path:  # as python -m does; the installed command does not
+            sys.path.insert(0, os.getcwd())
+        cls = getattr(importlib.import_module(module), name)
+        if not (isinstance(cls, type) and issubclass(cls, Segmenter)):
+            raise TypeError(f"bench: {self.target} is no Segmenter class: derive it from one.")
+        return cls
+
+
+@dataclass(frozen=True)
+class DataChoice:
+    """A data set and how to load it.
+
+    Parameters
+    ----------
+    label : str
+        What tables call it.
+    name : str
+        For `segalgos.datasets.load`.
+    root : str, optional
+    options : dict
+        Further arguments of ``load``.
+    """
+
+    label: str
+    name: str
+    root: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def load(self, split: str) -> datasets.Dataset:
+        """Open one of its splits.
+
+        Parameters
+        ----------
+        split : str
+
+        Returns
+        -------
+        Dataset
+        """
+        return datasets.load(self.name, split=split, root=self.root, **self.options)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of one method on one data set with one seed.
+
+    Parameters
+    ----------
+    method : Method
+    data : DataChoice
+    seed : int
+    fit_split, test_split : str
+    budget : float
+        Seconds that a method which can be told may learn.
+    tune : bool
+        Whether methods without learning choose a setting on the training images.
+    max_images : int, optional
+        Use at most so many images of each split, evenly spaced.
+    """
+
+    method: Method
+    data: DataChoice
+    seed: int
+    fit_split: str
+    test_split: str
+    budget: float
+    tune: bool = True
+    max_images: int | None = None
+
+    @property
+    def key(self) -> str:
+        """Sixteen hex digits that change with anything that can change the scores."""
+        content = json.dumps([asdict(self), __version__], sort_keys=True, default=str)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain data for another process.
+
+        Returns
+        -------
+        dict
+        """
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Cell:
+        """Read what `to_dict` gave.
+
+        Parameters
+        ----------
+        content : dict
+
+        Returns
+        -------
+        Cell
+        """
+        method, data = Method(**content["method"]), DataChoice(**content["data"])
+        return cls(**{**content, "method": method, "data": data})
+
+
+def parse_methods(text: str | None) -> list[Method]:
+    """Read ``--methods``: names, families, ``all``, with parameters in brackets.
+
+    Parameters
+    ----------
+    text : str or None
+        Like ``"kmeans,graph,slic[n_segments=100],my_module:MySegmenter"``. None is all.
+
+    Returns
+    -------
+    list of Method
+        In the order named, without repeats.
+
+    Raises
+    ------
+    ValueError
+        If a name or parameter is unknown.
+    """
+    methods: dict[str, Method] = {}
+    for part in _split_outside_brackets(text or "all"):
+        match = _METHOD.fullmatch(part)
+        if not match:
+            raise ValueError(
+                f"bench: --methods has {part!r}, expected names like kmeans or "
+                "slic[n_segments=100]."
+            )
+        name, brackets = match.groups()
+        families = {entry.family for entry in catalog.ENTRIES}
+        if name == "all" or name in families:
+            entries = [e for e in catalog.ENTRIES if name in ("all", e.family) and e.installed]
+            targets = [entry.key for entry in entries if entry.task != "interactive"]
+        elif ":" in name:
+            targets = [name]
+        else:
+            targets = [catalog.get_entry(name).key]
+        params = _parse_params(brackets, part)
+        for target in targets:
+            label = target.split(":")[-1] + (f"[{brackets}]" if brackets else "")
+            method = Method(label, target, params)
+            _check_params_exist(method)
+            methods[label] = method
+    return list(methods.values())
+
+
+def _split_outside_brackets(text: str) -> list[str]:
+    parts = re.split(r",(?![^\[\]]*\])", text)
+    return [part for part in parts if part.strip()]
+
+
+def _parse_params(text: str | None, part: str) -> dict[str, Any]:
+    """``a=1,b='x'`` as a dict, by the parser of Python's literals: nothing is run."""
+    if not text:
+        return {}
+    try:
+        call = ast.parse(f"f({text})", mode="eval").body
+        if call.args:
+            raise ValueError("a value without a name")
+        return {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+    except (SyntaxError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"bench: {part!r} has parameters that cannot be read ({error}): write "
+            "name=value, text in quotes."
+        ) from error
+
+
+def _check_params_exist(method: Method) -> None:
+    try:
+        cls = method.load()
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"bench: {method.target} cannot be imported: {error}") from error
+    known = cls._get_param_names()
+    for name in method.params:
+        if name not in known:
+            raise ValueError(
+                f"bench: {method.label} has no parameter {name!r}: choose from {', '.join(known)}."
+            )
+
+
+def parse_data(text: str | None, root: str | None = None) -> list[DataChoice]:
+    """Read ``--data``: names of data sets or folders of one's own, with options.
+
+    Parameters
+    ----------
+    text : str or None
+        Like ``"shapes[noise=0.2],camvid,/home/me/leaves"``. None is the built-in ones.
+    root : str, optional
+        Where real data sets are, instead of ``SEGALGOS_DATA``.
+
+    Returns
+    -------
+    list of DataChoice
+
+    Raises
+    ------
+    ValueError
+        If there is no data set and no folder of that name.
+    """
+    infos = {info.name: info for info in datasets.available()}
+    if text is None:
+        return [DataChoice(info.name, info.name) for info in infos.values() if info.built_in]
+    choices = []
+    for part in _split_outside_brackets(text):
+        match = re.fullmatch(r"\s*(.*?)\s*(?:\[(.*)\])?\s*", part, re.DOTALL)
+        name, options = match.group(1), _parse_params(match.group(2), part)
+        label = part.strip()
+        if name in infos and name != "folder":
+            choices.append(DataChoice(label, name, None if infos[name].built_in else root, options))
+        elif Path(name).is_dir():
+            folder = Path(name).resolve()
+            choices.append(DataChoice(folder.name, "folder", str(folder), options))
+        else:
+            raise ValueError(
+                f"bench: --data {name!r} is neither a data set ({', '.join(infos)}) nor a folder: "
+                "check the name or path."
+            )
+    return choices
+
+
+def make_cells(
+    methods: list[Method],
+    choices: list[DataChoice],
+    *,
+    seeds: int = 3,
+    budget: float = 20.0,
+    split: str | None = None,
+    tune: bool = True,
+    max_images: int | None = None,
+) -> tuple[list[Cell], list[str]]:
+    """Cross methods, data sets and seeds.
+
+    Parameters
+    ----------
+    methods : list of Method
+    choices : list of DataChoice
+    seeds : int, default=3
+        For methods with randomness; others run once.
+    budget : float, default=20
+        Seconds of learning.
+    split : str, optional
+        What to score; by default "test" where it exists, else "val".
+    tune : bool, default=True
+    max_images : int, optional
+
+    Returns
+    -------
+    cells : list of Cell
+        Data set by data set, cheap families first.
+    left_out : list of str
+        Combinations that make no sense, and why.
+    """
+    cells, left_out = [], []
+    for data in choices:
+        fit_split, test_split, dataset = _open(data, split)
+        for method in methods:
+            traits = method.load().traits
+            if traits.task == "interactive" or (
+                traits.task == "instance" and "instance" not in dataset.views
+            ):
+                left_out.append(
+                    f"{method.label} on {data.label}: it is {traits.task}, the data set has "
+                    f"{', '.join(dataset.views)}"
+                )
+                continue
+            for seed in range(1 if traits.deterministic else seeds):
+                cells.append(
+                    Cell(method, data, seed, fit_split, test_split, budget, tune, max_images)
+                )
+    return cells, left_out
+
+
+def _open(data: DataChoice, split: str | None) -> tuple[str, str, datasets.Dataset]:
+    """Splits to learn from and to score, and the latter opened."""
+    wanted = [split] if split else ["test", "val"]
+    for i, name in enumerate(wanted):
+        try:
+            return "train", name, data.load(name)
+        except (ValueError, FileNotFoundError):
+            if i == len(wanted) - 1:
+                raise
+    raise AssertionError("unreachable")

