@@ -112,7 +112,7 @@ def _decode(path: Path, caller: str, *, as_labels: bool, max_pixels: int) -> NDA
         raise IsADirectoryError(f"{caller}: {path} is a folder, expected an image file.")
     try:
         if path.suffix.lower() in _TIFF:
-            return _decode_tiff(path, caller, max_pixels)
+            return _decode_tiff(path, caller, as_labels, max_pixels)
         return _decode_pillow(path, caller, as_labels, max_pixels)
     except (OSError, SyntaxError, EOFError, IndexError, KeyError, TypeError, RuntimeError) as error:
         # Decoders raise all of these on damaged files; the cause is kept in the chain.
@@ -130,7 +130,7 @@ def _check_size(n_pixels: int, path: Path, caller: str, max_pixels: int) -> None
         )
 
 
-def _decode_tiff(path: Path, caller: str, max_pixels: int) -> NDArray:
+def _decode_tiff(path: Path, caller: str, as_labels: bool, max_pixels: int) -> NDArray:
     import tifffile
 
     try:
@@ -140,7 +140,7 @@ def _decode_tiff(path: Path, caller: str, max_pixels: int) -> NDArray:
             _check_size(math.prod(spatial), path, caller, max_pixels)
             photometric = getattr(series.keyframe, "photometric", None)
             if photometric is not None and photometric.name == "PALETTE":
-                return _decode_pillow(path, caller, False, max_pixels)
+                return _decode_pillow(path, caller, as_labels, max_pixels)
             return series.asarray()
     except tifffile.TiffFileError as error:
         raise OSError(str(error)) from error

@@ -1,0 +1,12 @@
+from . import bsds500 as bsds500
+from . import camvid as camvid
+from . import folder as folder
+from . import nuclei as nuclei
+from . import pins as pins
+from . import shapes as shapes
+from .base import Dataset as Dataset
+from .base import Info as Info
+from .base import Sample as Sample
+from .catalog import available as available
+from .catalog import load as load
+from .catalog import locate as locate

