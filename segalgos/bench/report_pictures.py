@@ -1,0 +1,220 @@
+"""Make the report's pictures from the samples and predictions that the runner kept."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from segalgos.files import read_image, read_labels
+from segalgos.parallel import map_items
+from segalgos.plot import overlay
+
+__all__ = ["Picture", "SamplePictures", "hides_first", "write_pictures"]
+
+VOID = 65535  # how label files write -1
+
+# All pictures together shall take a few megabytes, at some 0.25 byte a pixel: few pictures can
+# be larger than many.
+_PIXELS_IN_ALL = 12e6
+_SMALLEST, _LARGEST = 160, 480  # of the longer side
+_ASPECT = 0.7
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture file of the report.
+
+    Attributes
+    ----------
+    path : str
+        Relative to the report.
+    width, height : int
+    """
+
+    path: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class SamplePictures:
+    """All pictures of one image.
+
+    Attributes
+    ----------
+    name : str
+        Of the image in its data set.
+    image : Picture
+    truths : dict of str to Picture
+        By view.
+    predictions : dict of (method, view) to Picture
+    """
+
+    name: str
+    image: Picture
+    truths: dict[str, Picture]
+    predictions: dict[tuple[str, str], Picture]
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Where the maps of one image are, before they become pictures."""
+
+    name: str
+    image: Path
+    truths: dict[str, Path]
+    predictions: dict[tuple[str, str], Path]
+    hide_first: bool
+
+    def __len__(self):
+        return 1 + len(self.truths) + len(self.predictions)
+
+
+def hides_first(classes: Any) -> bool:
+    """Say whether class 0 is a background, which pictures leave uncoloured.
+
+    Parameters
+    ----------
+    classes : sequence of str
+
+    Returns
+    -------
+    bool
+    """
+    return bool(classes) and str(classes[0]).lower() == "background"
+
+
+def write_pictures(
+    out_dir: Path, folder: Path, cells: dict[str, list[dict[str, Any]]]
+) -> dict[str, list[SamplePictures]]:
+    """Write a picture of every kept image, truth and prediction.
+
+    Parameters
+    ----------
+    out_dir : Path
+        The benchmark's folder, with ``samples/`` and ``predictions/``.
+    folder : Path
+        The report's folder; pictures go to its ``pictures/``.
+    cells : dict of str to list of dict
+        Rows of each data set, as `segalgos.bench.statistics.group_cells` gives them.
+
+    Returns
+    -------
+    dict of str to list of SamplePictures
+        For each data set; an empty list where nothing was kept. Of the seeds of a method the
+        lowest is shown. Files that are missing or damaged are left out.
+
+    Notes
+    -----
+    Runs of one data set with different settings share a folder, which holds the pictures of the
+    latest: only that one has pictures.
+    """
+    latest: dict[str, str] = {}
+    for label, own in sorted(cells.items(), key=lambda item: _last_start(item[1])):
+        latest[own[0]["dataset"]] = label
+    listed = {
+        label: _find_files(out_dir, own) if latest[own[0]["dataset"]] == label else []
+        for label, own in cells.items()
+    }
+    (folder / "pictures").mkdir()
+    everything = [files for samples in listed.values() for files in samples]
+    n_pictures = max(sum(map(len, everything)), 1)
+    side = int(np.clip(np.sqrt(_PIXELS_IN_ALL / n_pictures / _ASPECT), _SMALLEST, _LARGEST))
+    made = iter(map_items(lambda item: _draw(folder, *item, side), enumerate(everything)))
+    drawn = {label: [next(made) for _ in samples] for label, samples in listed.items()}
+    return {label: [sample for sample in own if sample] for label, own in drawn.items()}
+
+
+def _last_start(cells):
+    return max(str(cell.get("started") or "") for cell in cells)
+
+
+def _kept(out_dir: Path, name: str) -> Path:
+    """Where the runner put a file: each part of the name is one plain folder name."""
+    parts = [re.sub(r"[^\w.,=\[\]-]", "_", part).lstrip(".") or "_" for part in name.split("/")]
+    return out_dir.joinpath(*parts)
+
+
+def _find_files(out_dir, cells):
+    dataset = cells[0]["dataset"]
+    try:
+        text = _kept(out_dir, f"samples/{dataset}/samples.json").read_text(encoding="utf-8")
+        listed = [(int(s["index"]), str(s["name"]), list(s["views"])) for s in json.loads(text)]
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
+    done = sorted(
+        (cell for cell in cells if cell["status"] == "ok"), key=lambda c: (c["method"], c["seed"])
+    )
+    hide_first = hides_first(done[0].get("classes")) if done else False
+    samples = []
+    for index, name, views in listed:
+        truths = {
+            str(view): _kept(out_dir, f"samples/{dataset}/{index}-truth-{view}.png")
+            for view in views
+        }
+        predictions: dict[tuple[str, str], Path] = {}
+        for cell in done:
+            kept = f"predictions/{dataset}/{cell['method']}-{cell['seed']}"
+            for view in cell["views"]:
+                path = _kept(out_dir, f"{kept}/{index}-{view}.png")
+                if path.exists():
+                    predictions.setdefault((cell["method"], view), path)
+        image = _kept(out_dir, f"samples/{dataset}/{index}-image.png")
+        samples.append(_Files(name, image, truths, predictions, hide_first))
+    return samples
+
+
+def _draw(folder: Path, number: int, files: _Files, side: int) -> SamplePictures | None:
+    """Draw the pictures of one image; None without the image itself."""
+    try:
+        image = Image.fromarray(read_image(files.image)).convert("RGB")
+    except (OSError, ValueError, TypeError):
+        return None
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    pixels = np.array(image)
+    maps = [((view,), view, path) for view, path in files.truths.items()]
+    maps += [(key, key[1], path) for key, path in files.predictions.items()]
+    drawn = {}
+    for i, (key, view, path) in enumerate(maps):
+        labels = _shrunk_labels(path, pixels.shape[:2], view == "semantic", files.hide_first)
+        if labels is not None:
+            name = f"pictures/{number:03}-{i + 1:03}.webp"
+            drawn[key] = _save(folder, name, overlay(pixels, labels, alpha=0.55))
+    return SamplePictures(
+        name=files.name,
+        image=_save(folder, f"pictures/{number:03}-000.webp", pixels),
+        truths={key[0]: picture for key, picture in drawn.items() if len(key) == 1},
+        predictions={key: picture for key, picture in drawn.items() if len(key) == 2},
+    )
+
+
+def _shrunk_labels(
+    path: Path, shape: tuple[int, int], is_semantic: bool, hide_first: bool
+) -> NDArray[np.int32] | None:
+    """Read a label map at the size of a picture, -1 where nothing shall be painted."""
+    try:
+        labels = read_labels(path)
+    except (OSError, ValueError):
+        return None
+    small = Image.fromarray(labels).resize(shape[::-1], Image.Resampling.NEAREST)
+    labels = np.array(small, dtype=np.int32)
+    void = labels == VOID
+    if is_semantic:
+        void |= hide_first & (labels == 0)
+    else:
+        # Ids of regions and objects say nothing: neighbours get the most distinct colours.
+        labels = np.unique(labels, return_inverse=True)[1].reshape(shape).astype(np.int32)
+    labels[void] = -1
+    return labels
+
+
+def _save(folder: Path, path: str, pixels: NDArray[np.uint8]) -> Picture:
+    Image.fromarray(pixels).save(folder / path, quality=78, method=3)
+    return Picture(path, pixels.shape[1], pixels.shape[0])

@@ -1,0 +1,376 @@
+"""Pictures of segmentations: overlays, boundaries, comparison grids.
+
+Overlays are plain ``uint8`` arrays, so they can be saved, shown or drawn on with anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from segalgos.checks import check_image, check_instances, check_label_map, check_real
+from segalgos.results import Instances
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["boundaries", "comparison_grid", "draw_instances", "label_colors", "overlay"]
+
+# Okabe and Ito's colours without black: orange, sky blue, green, yellow, blue, red, purple.
+_FIRST_COLORS = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (240, 228, 66),
+    (0, 114, 178),
+    (213, 94, 0),
+    (204, 121, 167),
+)
+
+# What complete protanopia and deuteranopia make of linear RGB: Machado et al. 2009, table 1.
+_PROTANOPIA = (
+    (0.152286, 1.052583, -0.204868),
+    (0.114503, 0.786281, 0.099216),
+    (-0.003882, -0.048116, 1.051998),
+)
+_DEUTERANOPIA = (
+    (0.367322, 0.860646, -0.227968),
+    (0.280085, 0.672501, 0.047413),
+    (-0.011820, 0.042940, 0.968881),
+)
+
+_LINE_LIGHTEN = 0.35  # boundaries are the label's colour, this far on the way to white
+_IMAGE_INCHES = 2.2  # width of one picture in a comparison grid
+
+
+def label_colors(labels: int | ArrayLike) -> NDArray[np.uint8]:
+    """Give every label id a colour, always the same one.
+
+    Parameters
+    ----------
+    labels : int or integer array
+        The number of colours n, or a label map, whose highest id asks for n = id + 1.
+
+    Returns
+    -------
+    (n, 3) uint8
+        sRGB colour of each id. A shorter palette is the beginning of a longer one.
+
+    Raises
+    ------
+    TypeError
+        If `labels` is neither an int nor integers.
+    ValueError
+        If the number is negative.
+
+    Notes
+    -----
+    The first seven are the colours of Okabe and Ito [1]_. Every further one is, of about a
+    thousand candidates of medium lightness, the one farthest in CIELAB from all before it, as
+    seen by the worst off of normal, protanopic and deuteranopic eyes [2]_. When candidates run
+    out the palette begins again.
+
+    References
+    ----------
+    .. [1] M. Okabe, K. Ito, "Color Universal Design: how to make figures and presentations that
+       are friendly to colorblind people", 2008.
+    .. [2] G. M. Machado, M. M. Oliveira, L. A. F. Fernandes, "A Physiologically-based Model for
+       Simulation of Color Vision Deficiency", IEEE Trans. Vis. Comput. Graph. 15(6), 2009.
+    """
+    array = np.asarray(labels)
+    if array.dtype.kind not in "ui":
+        raise TypeError(
+            f"label_colors: labels is {array.dtype}, expected a number of colours or a label map "
+            "of integers."
+        )
+    n_colors = int(array) if array.ndim == 0 else int(array.max(initial=-1)) + 1
+    if n_colors < 0:
+        raise ValueError(f"label_colors: asked for {n_colors} colours: pass at least 0.")
+    palette = _palette(64 if n_colors <= 64 else None)
+    return palette[np.arange(n_colors) % len(palette)]
+
+
+@lru_cache
+def _palette(n_colors: int | None) -> NDArray[np.uint8]:
+    """Choose colours greedily; None for as many as there are candidates."""
+    from skimage.color import rgb2lab
+
+    levels = np.linspace(0, 255, 12).round().astype(np.uint8)
+    grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
+    lightness, a, b = rgb2lab(grid / 255).T
+    usable = (lightness > 35) & (lightness < 90) & (np.hypot(a, b) > 25)
+    candidates = np.concatenate([np.array(_FIRST_COLORS, np.uint8), grid[usable]])
+
+    linear = _linear(candidates / 255)
+    views = [
+        rgb2lab(_gamma((linear @ np.transpose(eye)).clip(0, 1)))
+        for eye in (np.eye(3), _PROTANOPIA, _DEUTERANOPIA)
+    ]
+    chosen: list[int] = []
+    nearest = np.full(len(candidates), np.inf)  # distance of each candidate to the chosen ones
+    for i in range(min(n_colors or len(candidates), len(candidates))):
+        pick = i if i < len(_FIRST_COLORS) else int(nearest.argmax())
+        chosen.append(pick)
+        for view in views:
+            np.minimum(nearest, np.linalg.norm(view - view[pick], axis=1), out=nearest)
+        nearest[pick] = -1
+    palette = candidates[chosen]
+    palette.flags.writeable = False
+    return palette
+
+
+def _linear(rgb):
+    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+
+
+def _gamma(linear):
+    return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+def boundaries(labels: ArrayLike) -> NDArray[np.bool_]:
+    """Mark where one label ends and another begins.
+
+    Parameters
+    ----------
+    labels : (H, W) int
+        Label map.
+
+    Returns
+    -------
+    (H, W) bool
+        True at pixels whose right or lower neighbour has another label: lines one pixel thick.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 2:
+        raise ValueError(
+            f"boundaries: labels has shape {labels.shape}, expected (H, W): pass one label map."
+        )
+    edges = np.zeros(labels.shape, bool)
+    edges[:, :-1] |= labels[:, :-1] != labels[:, 1:]
+    edges[:-1] |= labels[:-1] != labels[1:]
+    return edges
+
+
+def overlay(
+    image: ArrayLike, labels: ArrayLike, *, alpha: float = 0.5, boundaries: bool = True
+) -> NDArray[np.uint8]:
+    """Paint a label map over its image.
+
+    Parameters
+    ----------
+    image : (H, W) or (H, W, C)
+        Any real dtype, C of 1 to 4: see Notes for how it is displayed.
+    labels : (H, W) int
+        Each id gets its colour of `label_colors`; pixels of -1 show the image alone.
+    alpha : float, default=0.5
+        Opacity of the colours, 0 to 1.
+    boundaries : bool, default=True
+        Draw a line one pixel thick, in a lighter colour, where labels meet.
+
+    Returns
+    -------
+    (H, W, 3) uint8
+
+    Notes
+    -----
+    uint8 is displayed as it is. Booleans and floats within 0 to 1 are multiplied by 255. All
+    else (16-bit images, floats beyond 0 to 1) is stretched from its own minimum to its own
+    maximum; a constant image is then black. Of two channels the first is shown in grey; a fourth
+    channel is not shown.
+    """
+    caller = "overlay"
+    picture = _displayed(image, caller)
+    labels = check_label_map(labels, picture.shape[:2], caller)
+    alpha = check_real(caller, "alpha", alpha, low=0, high=1)
+    return _paint(picture, labels, alpha, boundaries)
+
+
+def _displayed(image: ArrayLike, caller: str) -> NDArray[np.uint8]:
+    """Turn any image into an (H, W, 3) uint8 picture, as the notes of `overlay` say."""
+    array = check_image(image, caller, keep_uint8=True)
+    if array.dtype != np.uint8:
+        low, high = float(array.min()), float(array.max())
+        is_unit = np.asarray(image).dtype.kind in "bf" and low >= 0 and high <= 1
+        low, high = (0.0, 1.0) if is_unit else (low, high)
+        scale = 255 / (high - low) if high > low else 0.0
+        array = ((array - low) * scale).round().astype(np.uint8)
+    return np.repeat(array[..., :1], 3, axis=-1) if array.shape[-1] < 3 else array[..., :3].copy()
+
+
+def _paint(picture, labels, alpha, lines):
+    # The id -1 takes the last color of all, black, with no weight.
+    colors = np.append(label_colors(labels), [[0, 0, 0]], axis=0).astype(np.float32)
+    weight = np.where(labels >= 0, np.float32(alpha), np.float32(0))[..., None]
+    painted = (1 - weight) * picture + weight * colors[labels]
+    if lines:
+        # Where only the right or lower neighbour is labelled, the line takes that one's colour.
+        own = labels.copy()
+        own[:, :-1] = np.maximum(own[:, :-1], np.where(own[:, :-1] < 0, labels[:, 1:], -1))
+        own[:-1] = np.maximum(own[:-1], np.where(own[:-1] < 0, labels[1:], -1))
+        line = boundaries(labels)
+        painted[line] = colors[own[line]] + _LINE_LIGHTEN * (255 - colors[own[line]])
+    return painted.round().astype(np.uint8)
+
+
+def draw_instances(
+    image: ArrayLike,
+    instances: Instances,
+    *,
+    classes: Sequence[str] | None = None,
+    alpha: float = 0.45,
+    scores: bool = True,
+) -> NDArray[np.uint8]:
+    """Paint objects over their image, each with its outline and score.
+
+    Parameters
+    ----------
+    image : (H, W) or (H, W, C)
+        Displayed as by `overlay`.
+    instances : Instances
+        Objects of the image; higher scores are painted on top.
+    classes : sequence of str, optional
+        Class names, written before the score.
+    alpha : float, default=0.45
+        Opacity of the colours.
+    scores : bool, default=True
+        Write each object's score (and class) at its upper left corner.
+
+    Returns
+    -------
+    (H, W, 3) uint8
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    caller = "draw_instances"
+    picture = _displayed(image, caller)
+    instances = check_instances(instances, picture.shape[:2], caller, "instances")
+    alpha = check_real(caller, "alpha", alpha, low=0, high=1)
+    order = np.argsort(-instances.scores, kind="stable")[::-1]
+    colors = label_colors(len(instances))
+    for i in order:
+        picture = _paint_mask(picture, instances.masks[i], colors[i], alpha)
+    if not scores:
+        return picture
+
+    height, width = picture.shape[:2]
+    canvas = Image.fromarray(picture)
+    draw = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default(size=float(np.clip(min(height, width) / 24, 9, 22)))
+    for i in order:
+        name = "" if classes is None else f"{classes[instances.classes[i]]} "
+        text = f"{name}{instances.scores[i]:.2f}"
+        row, col = instances.boxes[i, :2]
+        _, _, right, bottom = draw.textbbox((0, 0), text, font=font)
+        # Above the object where there is room, and never beyond the picture.
+        col = float(np.clip(col, 0, max(width - right - 4, 0)))
+        row = float(np.clip(row - bottom - 3, 0, max(height - bottom - 3, 0)))
+        fill = tuple(int(value) for value in colors[i])
+        draw.rectangle((col, row, col + right + 4, row + bottom + 3), fill=fill)
+        ink = "black" if colors[i] @ (0.299, 0.587, 0.114) > 110 else "white"
+        draw.text((col + 2, row + 1), text, fill=ink, font=font)
+    return np.array(canvas)
+
+
+def _paint_mask(picture, mask, color, alpha):
+    painted = picture.astype(np.float32)
+    painted[mask] = (1 - alpha) * painted[mask] + alpha * color
+    outline = boundaries(mask)
+    painted[outline] = color + _LINE_LIGHTEN * (255 - color.astype(np.float32))
+    return painted.round().astype(np.uint8)
+
+
+def comparison_grid(
+    images: Sequence[ArrayLike],
+    rows: Sequence[Sequence[ArrayLike | Instances]],
+    titles: Sequence[str],
+    *,
+    names: Sequence[str] | None = None,
+    alpha: float = 0.5,
+) -> Figure:
+    """Show what several methods make of several images: a row a method, a column an image.
+
+    Parameters
+    ----------
+    images : sequence of n_images images
+        Displayed in the first row, as by `overlay`. Sizes may differ.
+    rows : sequence of n_methods sequences
+        What each method found in each image: a label map (H, W), or `Instances`.
+    titles : sequence of n_methods str
+        Names of the methods, written left of their rows.
+    names : sequence of n_images str, optional
+        Names of the images, written above their columns.
+    alpha : float, default=0.5
+        Opacity of the colours.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Not registered with pyplot: show it in a notebook or call its ``savefig``.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of rows and titles, or of results and images, differ.
+
+    Examples
+    --------
+    >>> image = np.zeros((4, 6))
+    >>> figure = comparison_grid([image], [[np.zeros((4, 6), int)]], ["one region"])
+    >>> len(figure.axes)
+    2
+    """
+    from matplotlib.figure import Figure
+
+    caller = "comparison_grid"
+    _check_lengths(caller, images, rows, titles, names)
+    pictures = [[_displayed(image, caller) for image in images]]
+    for row in rows:
+        pictures.append(
+            [
+                draw_instances(image, result, alpha=alpha)
+                if isinstance(result, Instances)
+                else overlay(image, result, alpha=alpha)
+                for image, result in zip(images, row)
+            ]
+        )
+    # Columns are equally wide; each row is as high as its highest picture.
+    aspect = max(picture.shape[0] / picture.shape[1] for picture in pictures[0])
+    figure = Figure(
+        figsize=(_IMAGE_INCHES * len(images) + 0.5, _IMAGE_INCHES * aspect * len(pictures) + 0.3),
+        layout="constrained",
+    )
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+    axes = figure.subplots(len(pictures), len(images), squeeze=False)
+    for i, (title, row) in enumerate(zip(["image", *titles], pictures)):
+        for j, picture in enumerate(row):
+            panel = axes[i, j]
+            panel.imshow(picture, interpolation="nearest" if max(picture.shape) < 100 else None)
+            panel.set(xticks=[], yticks=[])
+            panel.spines[:].set_visible(False)
+        axes[i, 0].set_ylabel(title, fontsize=9)
+    for panel, name in zip(axes[0], names or ()):
+        panel.set_title(name, fontsize=9)
+    return figure
+
+
+def _check_lengths(caller, images, rows, titles, names):
+    if not len(images):
+        raise ValueError(f"{caller}: images is empty: pass at least one image.")
+    if len(rows) != len(titles):
+        raise ValueError(
+            f"{caller}: got {len(rows)} rows and {len(titles)} titles: pass a title for each row."
+        )
+    for title, row in zip(titles, rows):
+        if len(row) != len(images):
+            raise ValueError(
+                f"{caller}: the row {title!r} has {len(row)} results for {len(images)} images: "
+                "pass one for each image."
+            )
+    if names is not None and len(names) != len(images):
+        raise ValueError(
+            f"{caller}: got {len(names)} names for {len(images)} images: pass one for each image."
+        )

@@ -1,0 +1,201 @@
+"""Palettes, overlays, boundaries, drawn instances and the comparison grid."""
+
+import numpy as np
+import pytest
+from skimage.color import rgb2lab
+
+from segalgos import plot
+from segalgos.results import Instances
+
+RNG = np.random.default_rng(0)
+DTYPES = ["uint8", "uint16", "int16", "int64", "float16", "float32", "float64", "bool"]
+
+
+@pytest.fixture
+def halves():
+    """Two labels beside each other, and an unlabelled last row."""
+    labels = np.repeat([[0, 0, 0, 1, 1, 1]], 5, axis=0)
+    labels[-1] = -1
+    return labels
+
+
+# --- colours -----------------------------------------------------------------------------
+
+
+def test_shorter_palette_begins_a_longer_one():
+    long = plot.label_colors(3000)
+    assert long.shape == (3000, 3)
+    assert long.dtype == np.uint8
+    for n in (0, 1, 7, 64, 65, 500):
+        assert np.array_equal(plot.label_colors(n), long[:n])
+
+
+def test_colors_are_told_apart_by_colour_blind_eyes():
+    linear = plot._linear(plot.label_colors(20) / 255)
+    for eye in (np.eye(3), plot._PROTANOPIA, plot._DEUTERANOPIA):
+        lab = rgb2lab(plot._gamma((linear @ np.transpose(eye)).clip(0, 1)))
+        distance = np.linalg.norm(lab[:, None] - lab[None], axis=-1)
+        assert distance[~np.eye(20, dtype=bool)].min() > 12
+
+
+def test_colors_of_a_label_map_reach_its_highest_id():
+    assert len(plot.label_colors(np.array([[0, 5], [-1, 2]]))) == 6
+    assert len(plot.label_colors(np.full((2, 2), -1))) == 0
+
+
+def test_palette_cannot_be_spoilt():
+    plot.label_colors(4)[:] = 0
+    assert plot.label_colors(4).any()
+
+
+@pytest.mark.parametrize(("wrong", "error"), [(-1, ValueError), (2.5, TypeError), ("a", TypeError)])
+def test_wrong_number_of_colors(wrong, error):
+    with pytest.raises(error, match="label_colors"):
+        plot.label_colors(wrong)
+
+
+# --- boundaries and overlays -------------------------------------------------------------
+
+
+def test_boundaries_agree_with_brute_force():
+    labels = RNG.integers(-1, 3, (7, 9))
+    expected = np.zeros(labels.shape, bool)
+    for r in range(7):
+        for c in range(9):
+            for rr, cc in ((r + 1, c), (r, c + 1)):
+                if rr < 7 and cc < 9 and labels[rr, cc] != labels[r, c]:
+                    expected[r, c] = True
+    assert np.array_equal(plot.boundaries(labels), expected)
+
+
+def test_boundaries_wants_one_map():
+    with pytest.raises(ValueError, match=r"labels has shape \(2, 2, 2\), expected \(H, W\)"):
+        plot.boundaries(np.zeros((2, 2, 2), int))
+
+
+def test_overlay_mixes_colors_and_leaves_unlabelled_pixels(halves):
+    image = RNG.integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    before = image.copy()
+    painted = plot.overlay(image, halves, alpha=0.25, boundaries=False)
+    colors = plot.label_colors(2)
+    expected = 0.75 * image[:4] + 0.25 * colors[halves[:4]]
+    assert np.abs(painted[:4] - expected).max() <= 0.5 + 1e-4
+    assert np.array_equal(painted[4], image[4])
+    assert np.array_equal(image, before)
+
+
+def test_lines_run_where_labels_meet(halves):
+    image = np.full((5, 6), 128, np.uint8)
+    plain = plot.overlay(image, halves, boundaries=False)
+    lined = plot.overlay(image, halves)
+    differs = (plain != lined).any(axis=-1)
+    assert np.array_equal(differs, plot.boundaries(halves))
+
+
+def test_line_beside_unlabelled_pixels_has_the_color_of_the_label():
+    labels = np.array([[-1, -1], [2, 2]])
+    painted = plot.overlay(np.zeros((2, 2)), labels, alpha=0)
+    color = plot.label_colors(3)[2].astype(float)
+    assert painted[0, 0] == pytest.approx(color + 0.35 * (255 - color), abs=0.51)
+    assert (painted[1] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(4, 6), (4, 6, 1), (4, 6, 2), (4, 6, 3), (4, 6, 4)])
+def test_any_image_is_displayed(dtype, shape):
+    image = RNG.integers(0, 2 if dtype == "bool" else 100, shape).astype(dtype)
+    image.flags.writeable = False
+    painted = plot.overlay(image, np.full((4, 6), -1))
+    assert painted.shape == (4, 6, 3)
+    assert painted.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("image", "shown"),
+    [
+        (np.array([[10, 20]], np.uint8), [10, 20]),
+        (np.array([[0.2, 0.4]]), [51, 102]),
+        (np.array([[False, True]]), [0, 255]),
+        (np.array([[-1.0, 3.0]]), [0, 255]),
+        (np.array([[1000, 3000]], np.uint16), [0, 255]),
+        (np.array([[7.0, 7.0]]), [0, 0]),
+    ],
+)
+def test_display_is_as_documented(image, shown):
+    painted = plot.overlay(image, np.full((1, 2), -1))
+    assert painted[0, :, 0].tolist() == shown
+
+
+def test_overlay_names_what_is_wrong():
+    with pytest.raises(ValueError, match=r"overlay: labels has shape \(3, 4\)"):
+        plot.overlay(np.zeros((5, 4)), np.zeros((3, 4), int))
+    with pytest.raises(ValueError, match="overlay: alpha is 2"):
+        plot.overlay(np.zeros((3, 4)), np.zeros((3, 4), int), alpha=2)
+    with pytest.raises(ValueError, match="NaN"):
+        plot.overlay(np.full((3, 4), np.nan), np.zeros((3, 4), int))
+
+
+# --- instances and grids -----------------------------------------------------------------
+
+
+def two_objects():
+    masks = np.zeros((2, 40, 60), bool)
+    masks[0, 15:30, 5:30] = True
+    masks[1, 20:35, 20:50] = True
+    return Instances(masks, scores=[0.9, 0.5])
+
+
+def test_higher_scores_are_painted_on_top():
+    painted = plot.draw_instances(np.zeros((40, 60)), two_objects(), alpha=1, scores=False)
+    colors = plot.label_colors(2)
+    assert painted[25, 25].tolist() == colors[0].tolist()  # where both are
+    assert painted[30, 45].tolist() == colors[1].tolist()
+    assert not painted[5, 5].any()
+
+
+def test_scores_are_written_inside_the_picture():
+    image = np.zeros((40, 60))
+    plain = plot.draw_instances(image, two_objects(), scores=False)
+    written = plot.draw_instances(image, two_objects(), classes=["cat"])
+    assert written.shape == plain.shape
+    changed = (written != plain).any(axis=-1)
+    assert changed.sum() > 50
+    assert not changed[36:].any()  # labels stand above their objects
+
+
+def test_no_objects_leave_the_image():
+    image = RNG.integers(0, 256, (8, 9, 3), dtype=np.uint8)
+    assert np.array_equal(plot.draw_instances(image, Instances(np.zeros((0, 8, 9), bool))), image)
+
+
+def test_instances_must_fit_the_image():
+    with pytest.raises(ValueError, match=r"draw_instances: instances has masks of \(40, 60\)"):
+        plot.draw_instances(np.zeros((4, 6)), two_objects())
+
+
+def test_grid_has_a_row_a_method_and_a_column_an_image(tmp_path):
+    images = [RNG.random((40, 60)), RNG.random((30, 60, 3))]
+    rows = [
+        [np.zeros((40, 60), int), np.ones((30, 60), int)],
+        [two_objects(), np.eye(30, 60, dtype=int)],
+    ]
+    figure = plot.comparison_grid(images, rows, ["first", "second"], names=["a", "b"])
+    assert len(figure.axes) == 6
+    assert [figure.axes[i].get_ylabel() for i in (0, 2, 4)] == ["image", "first", "second"]
+    assert [axes.get_title() for axes in figure.axes[:2]] == ["a", "b"]
+    shown = figure.axes[5].images[0].get_array()
+    assert np.array_equal(shown, plot.overlay(images[1], rows[1][1]))
+    figure.savefig(tmp_path / "grid.png")
+    assert (tmp_path / "grid.png").stat().st_size > 1000
+
+
+def test_grid_names_what_does_not_fit():
+    image, labels = np.zeros((4, 6)), np.zeros((4, 6), int)
+    with pytest.raises(ValueError, match="got 1 rows and 2 titles"):
+        plot.comparison_grid([image], [[labels]], ["a", "b"])
+    with pytest.raises(ValueError, match="the row 'a' has 2 results for 1 images"):
+        plot.comparison_grid([image], [[labels, labels]], ["a"])
+    with pytest.raises(ValueError, match="2 names for 1 images"):
+        plot.comparison_grid([image], [[labels]], ["a"], names=["x", "y"])
+    with pytest.raises(ValueError, match="images is empty"):
+        plot.comparison_grid([], [], [])
