@@ -119,6 +119,9 @@ class Segmenter(BaseEstimator):
 
     def _set_state(self, state: dict[str, Any]) -> None:
         """Take up what `_get_state` gave, read back from a file: check it first."""
+        odd = [name for name in state if not name.endswith("_") or name.startswith("_")]
+        if odd:  # a crafted file might replace parameters or methods
+            raise ValueError(f"{self._caller}: {odd} are no learned attributes.")
         vars(self).update(state)
 
     # --- public --------------------------------------------------------------------------
@@ -301,7 +304,7 @@ class Segmenter(BaseEstimator):
         if not many:
             images, labels = [images], None if labels is None else [labels]
             sample_weight = None if sample_weight is None else [sample_weight]
-        batch = [self._clean(image, f"images[{i}]") for i, image in enumerate(images)]
+        batch = [self._clean(images[i], f"images[{i}]") for i in range(len(images))]
         channels = sorted({image.shape[-1] for image in batch})
         if len(channels) > 1:
             raise ValueError(
@@ -346,6 +349,11 @@ class Segmenter(BaseEstimator):
             check_is_fitted(self)
         if prompts is not None and not traits.takes_prompts:
             raise TypeError(f"{caller}: predict takes no prompts: leave them out.")
+        if prompts is None and traits.task == "interactive":
+            raise ValueError(
+                f"{caller}: prompts is None, but this method waits for them: pass for instance "
+                "prompts=Prompts(points=[[row, column]])."
+            )
         if mask is not None and not traits.takes_mask:
             raise TypeError(f"{caller}: predict takes no mask: leave it out.")
         if not checks.is_batch(images, caller):

@@ -329,6 +329,20 @@ def _channels_last(
 # --- labels, masks, weights, prompts -----------------------------------------------------
 
 
+def _as_array(value: Any, caller: str, name: str) -> NDArray:
+    if isinstance(value, Instances):
+        raise TypeError(
+            f"{caller}: {name} is Instances, expected an array (H, W): make one with its "
+            "to_labels()."
+        )
+    try:
+        return np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{caller}: {name} cannot be read as one array ({error}): pass rows of equal length."
+        ) from error
+
+
 def check_label_map(
     labels: ArrayLike, shape: tuple[int, ...], caller: str, name: str = "labels"
 ) -> NDArray[np.int32]:
@@ -347,7 +361,7 @@ def check_label_map(
     ndarray of int32
         C-contiguous; -1 is unlabelled.
     """
-    array = np.asarray(labels)
+    array = _as_array(labels, caller, name)
     if array.dtype.kind not in "bui":
         raise TypeError(
             f"{caller}: {name} is {array.dtype}, expected integers: class ids from 0 on, -1 for "
@@ -413,7 +427,7 @@ def check_mask(
     -------
     ndarray of bool
     """
-    array = np.asarray(mask)
+    array = _as_array(mask, caller, name)
     if array.dtype != bool:
         raise TypeError(
             f"{caller}: {name} is {array.dtype}, expected bool, True where pixels count: "
@@ -446,7 +460,7 @@ def check_weight(
     ndarray of float32
         Of the image's spatial shape.
     """
-    array = np.asarray(weight)
+    array = _as_array(weight, caller, name)
     if array.dtype.kind not in "buif":
         raise TypeError(f"{caller}: {name} is {array.dtype}, expected numbers of at least 0.")
     if array.shape not in ((), tuple(shape)):

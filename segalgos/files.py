@@ -34,6 +34,7 @@ MAX_PIXELS = 178_956_970
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".pgm", ".ppm")
 
 _TIFF = (".tif", ".tiff")
+_WITHOUT_ALPHA = (".jpg", ".jpeg", ".pgm", ".ppm")
 
 
 @contextmanager
@@ -114,17 +115,23 @@ def _decode(path: Path, caller: str, *, as_labels: bool, max_pixels: int) -> NDA
         if path.suffix.lower() in _TIFF:
             return _decode_tiff(path, caller, as_labels, max_pixels)
         return _decode_pillow(path, caller, as_labels, max_pixels)
-    except (OSError, SyntaxError, EOFError, IndexError, KeyError, TypeError, RuntimeError) as error:
-        # Decoders raise all of these on damaged files; the cause is kept in the chain.
+    except _TooLargeError:
+        raise
+    except Exception as error:
+        # Decoders raise anything on damaged files; the cause is kept in the chain.
         raise ValueError(
             f"{caller}: {path} could not be decoded as an image ({error}): "
             "the file is damaged or in another format; save it again as PNG or TIFF."
         ) from error
 
 
+class _TooLargeError(ValueError):
+    """The file claims more pixels than allowed."""
+
+
 def _check_size(n_pixels: int, path: Path, caller: str, max_pixels: int) -> None:
     if n_pixels > max_pixels:
-        raise ValueError(
+        raise _TooLargeError(
             f"{caller}: {path} has {n_pixels:,} pixels, more than the limit of {max_pixels:,}: "
             "pass max_pixels= to allow it, or cut the image into tiles."
         )
@@ -133,17 +140,14 @@ def _check_size(n_pixels: int, path: Path, caller: str, max_pixels: int) -> None
 def _decode_tiff(path: Path, caller: str, as_labels: bool, max_pixels: int) -> NDArray:
     import tifffile
 
-    try:
-        with tifffile.TiffFile(path) as file:
-            series = file.series[0]
-            spatial = series.shape[:-1] if series.shape[-1] <= 4 else series.shape
-            _check_size(math.prod(spatial), path, caller, max_pixels)
-            photometric = getattr(series.keyframe, "photometric", None)
-            if photometric is not None and photometric.name == "PALETTE":
-                return _decode_pillow(path, caller, as_labels, max_pixels)
-            return series.asarray()
-    except tifffile.TiffFileError as error:
-        raise OSError(str(error)) from error
+    with tifffile.TiffFile(path) as file:
+        series = file.series[0]
+        spatial = series.shape[:-1] if series.shape[-1] <= 4 else series.shape
+        _check_size(math.prod(spatial), path, caller, max_pixels)
+        photometric = getattr(series.keyframe, "photometric", None)
+        if photometric is not None and photometric.name == "PALETTE":
+            return _decode_pillow(path, caller, as_labels, max_pixels)
+        return series.asarray()
 
 
 def _decode_pillow(path: Path, caller: str, as_labels: bool, max_pixels: int) -> NDArray:
@@ -151,7 +155,14 @@ def _decode_pillow(path: Path, caller: str, as_labels: bool, max_pixels: int) ->
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # our own limit comes next
-        with Image.open(path) as file:
+        try:
+            file = Image.open(path)
+        except Image.DecompressionBombError as error:
+            raise _TooLargeError(
+                f"{caller}: {path} has more pixels than Pillow's limit of {MAX_PIXELS:,} "
+                f"({error}): cut the image into tiles, or save it as TIFF and pass max_pixels=."
+            ) from error
+        with file:
             _check_size(file.width * file.height, path, caller, max_pixels)
             if as_labels:
                 return np.array(file)  # a palette image gives its indices: they are the labels
@@ -242,11 +253,16 @@ def read_labels(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> NDA
         raise ValueError(
             f"read_labels: {path} holds {labels.dtype}, expected integers: save ids, not scores."
         )
-    if labels.size and int(labels.max()) > np.iinfo(np.int32).max:
-        raise ValueError(
-            f"read_labels: {path} holds the id {int(labels.max())}, more than int32 can: renumber."
-        )
+    _check_int32(labels, f"read_labels: {path}")
     return np.ascontiguousarray(labels, dtype=np.int32)
+
+
+def _check_int32(labels: NDArray, where: str) -> None:
+    low, high = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
+    limits = np.iinfo(np.int32)
+    if low < limits.min or high > limits.max:
+        beyond = high if high > limits.max else low
+        raise ValueError(f"{where} holds the id {beyond}, beyond int32: renumber the ids.")
 
 
 def write_labels(path: str | os.PathLike, labels: NDArray) -> None:
@@ -272,6 +288,7 @@ def write_labels(path: str | os.PathLike, labels: NDArray) -> None:
             f"write_labels: labels is {labels.dtype} of shape {labels.shape}, expected integers "
             "(H, W): pass one label map."
         )
+    _check_int32(labels, "write_labels: labels")
     if suffix == ".npy":
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
             np.save(file, labels.astype(np.int32), allow_pickle=False)
@@ -319,6 +336,14 @@ def write_image(path: str | os.PathLike, image: NDArray[np.uint8]) -> None:
     image = np.asarray(image)
     if image.dtype != np.uint8:
         raise ValueError(f"write_image: image is {image.dtype}, expected uint8: scale it first.")
+    if image.ndim != 2 and (image.ndim != 3 or image.shape[-1] not in (3, 4)):
+        raise ValueError(
+            f"write_image: image has shape {image.shape}, expected (H, W), (H, W, 3) or (H, W, 4)."
+        )
+    if path.suffix.lower() in _WITHOUT_ALPHA and image.shape[2:] == (4,):
+        raise ValueError(
+            f"write_image: {path} cannot hold an alpha channel: write .png, or leave it out."
+        )
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         raise ValueError(
             f"write_image: {path} ends in {path.suffix!r}, expected one of "

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
+from numbers import Integral
 from typing import Any
 
 __all__ = ["map_items", "map_strips", "n_threads", "thread_limit"]
@@ -60,9 +61,13 @@ def thread_limit(limit: int) -> Iterator[None]:
 
     Raises
     ------
+    TypeError
+        If `limit` is no integer.
     ValueError
         If `limit` is below 1.
     """
+    if isinstance(limit, bool) or not isinstance(limit, Integral):
+        raise TypeError(f"thread_limit: limit is {limit!r}, expected an integer: pass 1 or more.")
     if limit < 1:
         raise ValueError(f"thread_limit: limit is {limit}, expected at least 1: pass 1 or more.")
     token = _limit.set(int(limit))

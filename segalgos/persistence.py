@@ -49,7 +49,7 @@ def save(segmenter: Segmenter, path: str | os.PathLike) -> None:
     arrays: dict[str, NDArray] = {}
     caller = f"{type(segmenter).__name__}.save"
     fitted = segmenter.__sklearn_is_fitted__()
-    content = {
+    content: dict[str, Any] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "library_version": segalgos.__version__,
@@ -59,7 +59,9 @@ def save(segmenter: Segmenter, path: str | os.PathLike) -> None:
         if fitted
         else None,
     }
-    metadata = {"segalgos": json.dumps(content), "sha256": _digest(content, arrays)}
+    content["sha256"] = _digest(content, arrays)
+    # One entry: safetensors writes several in random order, and files could not be compared.
+    metadata = {"segalgos": json.dumps(content)}
     with atomic_path(path) as temporary:
         save_file(arrays, temporary, metadata)
 
@@ -82,6 +84,8 @@ def load(path: str | os.PathLike, *, segmenters: Iterable[type[Segmenter]] = ())
     ------
     FileNotFoundError
         If there is no such file.
+    IsADirectoryError
+        If it is a folder.
     ValueError
         If it is truncated, damaged, a pickle or another kind of file, or was written by
         a newer version; nothing in it is run.
@@ -91,6 +95,8 @@ def load(path: str | os.PathLike, *, segmenters: Iterable[type[Segmenter]] = ())
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"load: {path} does not exist: check the path.")
+    if path.is_dir():
+        raise IsADirectoryError(f"load: {path} is a folder, expected a model file.")
     _refuse_foreign(path)
     try:
         with safe_open(path, framework="numpy") as file:
@@ -115,7 +121,7 @@ def load(path: str | os.PathLike, *, segmenters: Iterable[type[Segmenter]] = ())
                 f"it has format {content['format_version']}, this library reads up to "
                 f"{FORMAT_VERSION}; update segalgos"
             )
-        if metadata.get("sha256") != _digest(content, arrays):
+        if content.pop("sha256", None) != _digest(content, arrays):
             raise ValueError("its checksum does not match its content")
         known = {cls.__name__: cls for cls in segmenters}
         name = content["class"]
@@ -123,8 +129,11 @@ def load(path: str | os.PathLike, *, segmenters: Iterable[type[Segmenter]] = ())
         segmenter = cls(**_decode(content["parameters"], arrays))
         if content["state"] is not None:
             segmenter._check_params()
-            segmenter._set_state(_decode(content["state"], arrays))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            state = _decode(content["state"], arrays)
+            if not isinstance(state, dict):
+                raise ValueError("its learned state is no mapping")
+            segmenter._set_state(state)
+    except (LookupError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError) as error:
         raise ValueError(
             f"load: {path} is damaged or foreign ({error}): save the model again with .save()."
         ) from error
@@ -134,7 +143,9 @@ def load(path: str | os.PathLike, *, segmenters: Iterable[type[Segmenter]] = ())
 def _refuse_foreign(path: Path) -> None:
     """Name the usual kinds of file that are not ours, by their first bytes."""
     with open(path, "rb") as file:
-        head = file.read(8)
+        head = file.read(9)
+    if head[8:] == b"{":
+        return  # safetensors: a length, which may look like anything, then JSON
     if head[:1] == b"\x80" and len(head) > 1 and head[1] <= 5:
         kind = "a pickle"
     elif head[:2] == b"PK":

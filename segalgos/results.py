@@ -9,14 +9,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from segalgos.files import MAX_PIXELS
+
 __all__ = ["Hierarchy", "Instances", "Prompts"]
+
+#: Polygons may reach beyond their image, but not so far that drawing them overflows.
+MAX_COORDINATE = 10**9
 
 
 def _finite(values: ArrayLike, dtype: type, shape: tuple, what: str) -> NDArray:
     """Array of `dtype` whose shape fits `shape` (None = any length), all finite."""
-    array = np.asarray(values)
-    if array.size == 0:
-        array = array.reshape([0 if n is None else n for n in shape])
+    try:
+        array = np.asarray(values)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{what} cannot be read as one array: {error}") from error
+    if array.size == 0 and not all(shape):
+        array = array.reshape([n or 0 for n in shape])  # [] for no entries
     fits = array.ndim == len(shape) and all(
         want is None or have == want for have, want in zip(array.shape, shape, strict=True)
     )
@@ -27,8 +35,14 @@ def _finite(values: ArrayLike, dtype: type, shape: tuple, what: str) -> NDArray:
         raise TypeError(f"{what} is {array.dtype}, expected numbers.")
     if not np.isfinite(array).all():
         raise ValueError(f"{what} holds NaN or inf: remove these entries.")
-    if np.dtype(dtype).kind == "i" and (array != np.trunc(array)).any():
+    is_integer = np.dtype(dtype).kind == "i"
+    if is_integer and (array != np.trunc(array)).any():
         raise ValueError(f"{what} holds fractions, expected integers: round them first.")
+    limits = np.iinfo(dtype) if is_integer else np.finfo(dtype)
+    # One above the largest integer is a power of two, which floats hold exactly.
+    too_large = array >= int(limits.max) + 1 if is_integer else array > limits.max
+    if too_large.any() or (array < limits.min).any():
+        raise ValueError(f"{what} holds values beyond {np.dtype(dtype)}: make them smaller.")
     return array.astype(dtype)
 
 
@@ -211,24 +225,34 @@ class Instances:
             where = f"Instances.from_coco: annotations[{i}]"
             if not isinstance(annotation, dict) or "segmentation" not in annotation:
                 raise ValueError(f"{where} has no 'segmentation': expected a COCO annotation.")
-            mask = _decode(annotation["segmentation"], shape, where)
+            try:
+                mask, score, category, box = _read_annotation(annotation, shape, where)
+            except TypeError as error:  # text in place of a number, and the like
+                raise ValueError(f"{where} is malformed: {error}") from error
             shape = mask.shape if shape is None else shape
-            if mask.shape != tuple(shape):
-                raise ValueError(f"{where} is for an image of {mask.shape}, expected {shape}.")
             masks.append(mask)
-            scores.append(annotation.get("score", 1.0))
-            classes.append(annotation.get("category_id", 0))
-            if "bbox" in annotation:
-                x, y, w, h = _finite(annotation["bbox"], float, (4,), f"{where}['bbox']")
-                boxes.append([y, x, y + h, x + w])
-            else:
-                boxes.append(_boxes_of(mask[None])[0])
+            scores.append(score)
+            classes.append(category)
+            boxes.append(box)
         if shape is None:
             raise ValueError(
                 "Instances.from_coco: no annotations and no shape: pass shape=(H, W) of the image."
             )
         stacked = np.array(masks) if masks else np.zeros((0, *shape), bool)
         return cls(stacked, scores, classes, boxes)
+
+
+def _read_annotation(annotation: dict[str, Any], shape: tuple[int, int] | None, where: str):
+    """Mask, score, class and box of one COCO annotation."""
+    mask = _decode(annotation["segmentation"], shape, where)
+    score = _finite(annotation.get("score", 1.0), np.float32, (), f"{where}['score']")
+    category = _finite(annotation.get("category_id", 0), np.int32, (), f"{where}['category_id']")
+    if "bbox" not in annotation:
+        return mask, score, category, _boxes_of(mask[None])[0]
+    x, y, w, h = _finite(annotation["bbox"], float, (4,), f"{where}['bbox']")
+    if w < 0 or h < 0:
+        raise ValueError(f"{where}['bbox'] has a negative size: expected x, y, width, height.")
+    return mask, score, category, np.array([y, x, y + h, x + w])
 
 
 def _boxes_of(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -292,11 +316,13 @@ def _decode(segmentation: Any, shape: tuple[int, int] | None, where: str) -> NDA
         if isinstance(counts, str):
             counts = _decompress(counts, where)
         height, width = (int(n) for n in _finite(size, int, (2,), f"{where}['size']"))
+        if shape is not None and (height, width) != tuple(shape):
+            raise ValueError(f"{where} is for an image of {height, width}, expected {shape}.")
+        if not 0 <= height * width <= MAX_PIXELS or height < 0:
+            raise ValueError(f"{where} claims an image of {height} x {width} pixels.")
         runs = _finite(counts, np.int64, (None,), f"{where}['counts']")
-        if height < 0 or width < 0 or (runs < 0).any() or int(runs.sum()) != height * width:
-            raise ValueError(
-                f"{where}: runs add up to {int(runs.sum())}, expected {height} x {width}."
-            )
+        if (runs < 0).any() or (runs > height * width).any() or runs.sum() != height * width:
+            raise ValueError(f"{where}: its runs do not add up to {height} x {width} pixels.")
         values = np.arange(len(runs)) % 2 == 1
         return np.repeat(values, runs).reshape(width, height).T.copy()
     if shape is None:
@@ -311,6 +337,8 @@ def _decode(segmentation: Any, shape: tuple[int, int] | None, where: str) -> NDA
                 f"{where}: a polygon has {len(vertices)} numbers, expected x, y of at least 3 "
                 "vertices."
             )
+        if np.abs(vertices).max() > MAX_COORDINATE:
+            raise ValueError(f"{where}: a polygon has a vertex beyond {MAX_COORDINATE} pixels.")
         # Pixel (r, c) has its centre at x = c + 0.5, y = r + 0.5.
         mask[polygon(vertices[1::2] - 0.5, vertices[::2] - 0.5, shape)] = True
     return mask
@@ -403,6 +431,11 @@ class Hierarchy:
 
     def __post_init__(self):
         regions = _finite(self.regions, np.int32, (None, None), "Hierarchy: regions")
+        ids = np.unique(regions[regions >= 0])
+        if regions.min(initial=-1) < -1 or (ids != np.arange(len(ids))).any():
+            raise ValueError(
+                "Hierarchy: regions holds other ids than 0..n-1 and -1: renumber them."
+            )
         merges = _finite(self.merges, np.int64, (None, 2), "Hierarchy: merges")
         levels = _finite(self.levels, np.float64, (len(merges),), "Hierarchy: levels")
         n = int(regions.max(initial=-1)) + 1
@@ -511,8 +544,8 @@ class Hierarchy:
 
         Notes
         -----
-        O(H * W + pairs * depth) time. Thresholding at t and labelling the connected zeros
-        gives ``cut(level=t)``.
+        O(H * W + pairs * depth) time. Levels are rounded to float32. Thresholding at t and
+        labelling the connected zeros gives ``cut(level=t)`` where its regions are connected.
 
         References
         ----------
@@ -536,7 +569,7 @@ class Hierarchy:
         pairs = np.stack([np.minimum(a, b).ravel(), np.maximum(a, b).ravel()])
         pairs, inverse = np.unique(pairs, axis=1, return_inverse=True)
         low, high = pairs.astype(np.int64)
-        parents = self._parents()
+        parents, levels = self._parents(), np.append(self.levels, np.inf)  # [-1]: never merged
         level = np.zeros(pairs.shape[1])
         open_ = np.flatnonzero(low != high)
         level[open_[low[open_] < 0]] = np.inf  # the edge of the mask never merges
@@ -544,7 +577,7 @@ class Hierarchy:
         while len(open_):
             # Parents have larger ids, so the smaller of the two nodes climbs.
             node = parents[low[open_]]
-            level[open_] = np.where(node < 0, np.inf, self.levels[node - n])
+            level[open_] = levels[np.where(node < 0, -1, node - n)]
             open_, node = open_[node >= 0], node[node >= 0]
             low[open_], high[open_] = np.minimum(node, high[open_]), np.maximum(node, high[open_])
             open_ = open_[low[open_] != high[open_]]

@@ -27,7 +27,7 @@ class RandomForestSegmenter(SemanticSegmenter):
 
     Parameters
     ----------
-    n_estimators : int, default=100
+    n_estimators : int, default=50
         Trees.
     scales : sequence of float, default=(1, 2, 4, 8)
         Standard deviations of the filters, in pixels: about the half widths of what
@@ -36,7 +36,7 @@ class RandomForestSegmenter(SemanticSegmenter):
         Without it trees grow until leaves are pure.
     min_samples_leaf : int, default=1
         More makes probabilities smoother and models smaller.
-    max_samples : int, default=50000
+    max_samples : int, default=25000
         Labelled pixels to learn from; of more, so many are drawn at random.
     class_weight : dict, "balanced" or None, default=None
         "balanced" helps rare classes at the cost of common ones.
@@ -93,12 +93,12 @@ class RandomForestSegmenter(SemanticSegmenter):
 
     def __init__(
         self,
-        n_estimators: int = 100,
+        n_estimators: int = 50,
         *,
         scales: Sequence[float] = (1, 2, 4, 8),
         max_depth: int | None = None,
         min_samples_leaf: int = 1,
-        max_samples: int = 50_000,
+        max_samples: int = 25_000,
         class_weight: Any = None,
         channel_axis: int | str | None = "auto",
         random_state: Any = None,

@@ -1,0 +1,499 @@
+"""Instances, prompts and hierarchies against brute force and the COCO codec."""
+
+import json
+import random
+import warnings
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from segalgos import Hierarchy, Instances, Prompts
+
+# --- instances ---------------------------------------------------------------------------
+
+
+def _random_instances(rng, n=5, shape=(13, 17)):
+    masks = ndimage.uniform_filter(rng.random((n, *shape)), (0, 3, 3)) > 0.55
+    return Instances(masks, rng.random(n).astype(np.float32), rng.integers(0, 9, n))
+
+
+def _same(a, b):
+    for name in ("masks", "scores", "classes", "boxes"):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
+        assert getattr(a, name).dtype == getattr(b, name).dtype
+
+
+def test_defaults():
+    masks = np.zeros((2, 5, 6), np.uint8)
+    masks[0, 1:3, 2:6] = 1
+    objects = Instances(masks)
+    assert len(objects) == 2
+    assert objects.shape == (5, 6)
+    assert objects.masks.dtype == bool
+    assert objects.scores.tolist() == [1, 1]
+    assert objects.classes.tolist() == [0, 0]
+    assert objects.boxes.tolist() == [[1, 2, 3, 6], [0, 0, 0, 0]]
+    assert [a.dtype for a in (objects.scores, objects.classes, objects.boxes)] == [
+        np.float32,
+        np.int32,
+        np.float32,
+    ]
+
+
+def test_no_objects():
+    empty = Instances(np.zeros((0, 4, 5), bool))
+    assert len(empty) == 0
+    assert empty.boxes.shape == (0, 4)
+    assert (empty.to_labels() == np.zeros((4, 5))).all()
+    assert empty.to_coco() == []
+    _same(Instances.from_coco([], shape=(4, 5)), empty)
+    _same(Instances.from_labels(np.zeros((4, 5), int)), empty)
+    _same(Instances(np.zeros((0, 4, 5), bool), [], [], []), empty)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ((np.zeros((4, 5), bool),), ValueError, r"masks has shape \(4, 5\), expected \(N, H, W\)"),
+        ((np.zeros((1, 4, 5)),), TypeError, "masks is float64, expected bool"),
+        ((np.full((1, 4, 5), 2),), TypeError, "masks is int64, expected bool"),
+        ((np.ones((2, 4, 5), bool), [1]), ValueError, r"scores has shape \(1,\)"),
+        ((np.ones((1, 4, 5), bool), [np.nan]), ValueError, "scores holds NaN"),
+        ((np.ones((1, 4, 5), bool), [1e300]), ValueError, "scores holds values beyond float32"),
+        ((np.ones((1, 4, 5), bool), ["high"]), TypeError, "scores is <U4"),
+        ((np.ones((1, 4, 5), bool), None, [0.5]), ValueError, "classes holds fractions"),
+        ((np.ones((1, 4, 5), bool), None, [2**31]), ValueError, "classes holds values beyond"),
+        ((np.ones((1, 4, 5), bool), None, [-1e20]), ValueError, "classes holds values beyond"),
+        ((np.ones((1, 4, 5), bool), None, None, [1, 2, 3, 4]), ValueError, "boxes has shape"),
+        ((np.ones((1, 4, 5), bool), None, None, [[1], [2, 3]]), ValueError, "boxes cannot be read"),
+    ],
+)
+def test_bad_instances(arguments, error, words):
+    with pytest.raises(error, match=words):
+        Instances(*arguments)
+
+
+def test_selection():
+    objects = _random_instances(np.random.default_rng(0))
+    _same(objects[[3, 1]], Instances(*(a[[3, 1]] for a in _arrays(objects))))
+    _same(objects[2], objects[2:3])
+    _same(objects[objects.scores > 0.5], objects[np.flatnonzero(objects.scores > 0.5)])
+    assert len(list(objects)) == 5  # iteration ends
+    with pytest.raises(IndexError):
+        objects[5]
+
+
+def _arrays(objects):
+    return objects.masks, objects.scores, objects.classes, objects.boxes
+
+
+def test_to_labels_paints_the_best_on_top():
+    masks = np.zeros((3, 1, 5), bool)
+    masks[0, 0, :3], masks[1, 0, 1:4], masks[2, 0, 2:] = True, True, True
+    assert Instances(masks, [0.1, 0.9, 0.5]).to_labels().tolist() == [[1, 2, 2, 2, 3]]
+    assert Instances(masks, [0.5, 0.5, 0.5]).to_labels().tolist() == [[1, 1, 1, 2, 3]]
+    assert Instances(masks).to_labels().dtype == np.int32
+
+
+def test_from_labels():
+    labels = np.array([[-1, 0, 7], [3, 3, 7]])
+    objects = Instances.from_labels(labels, classes=[30, 70])
+    np.testing.assert_array_equal(objects.masks, [labels == 3, labels == 7])
+    assert objects.classes.tolist() == [30, 70]
+    assert objects.to_labels().tolist() == [[0, 0, 2], [1, 1, 2]]
+    with pytest.raises(ValueError, match=r"classes has shape"):
+        Instances.from_labels(labels, classes=[1])
+    for bad in (labels.astype(float), labels[0]):
+        with pytest.raises(ValueError, match=r"expected integers"):
+            Instances.from_labels(bad)
+
+
+# --- COCO --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+@pytest.mark.parametrize("shape", [(13, 17), (1, 1), (1, 40), (40, 1), (70, 90)])
+def test_coco_round_trip(compressed, shape):
+    for seed in range(5):
+        objects = _random_instances(np.random.default_rng(seed), shape=shape)
+        annotations = json.loads(json.dumps(objects.to_coco(7, compressed=compressed)))
+        assert {a["image_id"] for a in annotations} == {7}
+        _same(Instances.from_coco(annotations), objects)
+        _same(Instances.from_coco(annotations, shape=shape), objects)
+
+
+def test_coco_fields():
+    masks = np.zeros((1, 4, 6), bool)
+    masks[0, 1:3, 2:5] = True
+    (annotation,) = Instances(masks, [0.25], [9]).to_coco(compressed=False)
+    assert annotation["bbox"] == [2, 1, 3, 2]
+    assert annotation["area"] == 6
+    assert annotation["category_id"] == 9
+    assert annotation["score"] == 0.25
+    assert annotation["segmentation"] == {"size": [4, 6], "counts": [9, 2, 2, 2, 2, 2, 5]}
+
+
+def test_codec_equals_coco():
+    codec = pytest.importorskip("faster_coco_eval.core.mask")
+    rng = np.random.default_rng(0)
+    for shape in ((1, 1), (3, 5), (64, 48), (200, 300)):
+        for density in (0, 0.01, 0.5, 0.99, 1):
+            mask = rng.random(shape) < density
+            smooth = ndimage.uniform_filter(mask.astype(float), 5) > 0.5
+            for one in (mask, smooth):
+                (ours,) = Instances(one[None]).to_coco()
+                theirs = codec.encode(np.asfortranarray(one.astype(np.uint8)))
+                counts = theirs["counts"]
+                text = counts.decode() if isinstance(counts, bytes) else counts
+                assert ours["segmentation"]["counts"] == text
+                assert list(theirs["size"]) == ours["segmentation"]["size"]
+                back = Instances.from_coco([{"segmentation": theirs}])
+                np.testing.assert_array_equal(back.masks[0], one)
+                decoded = codec.decode(ours["segmentation"])
+                np.testing.assert_array_equal(decoded.astype(bool), one)
+
+
+def test_polygons():
+    square = [1, 1, 5, 1, 5, 4, 1, 4]  # x, y: columns 1 to 4, rows 1 to 3
+    part = [6, 0, 8, 0, 8, 2, 6, 2]
+    objects = Instances.from_coco([{"segmentation": [square, part]}], shape=(6, 9))
+    expected = np.zeros((6, 9), bool)
+    expected[1:4, 1:5] = True
+    expected[0:2, 6:8] = True
+    np.testing.assert_array_equal(objects.masks[0], expected)
+    beyond = Instances.from_coco([{"segmentation": [[-50, -50, 90, -50, 90, 90, -50, 90]]}], (6, 9))
+    assert beyond.masks.all()
+
+
+RLE = {"size": [4, 6], "counts": [9, 2, 2, 2, 2, 2, 5]}
+
+
+@pytest.mark.parametrize(
+    ("annotation", "words"),
+    [
+        ({}, "no 'segmentation'"),
+        (None, "no 'segmentation'"),
+        ({"segmentation": None}, "malformed"),
+        ({"segmentation": 5}, "malformed"),
+        ({"segmentation": {}}, "size"),
+        ({"segmentation": {"size": [4, 6]}}, "counts"),
+        ({"segmentation": {"size": [4, 6], "counts": [9]}}, "do not add up"),
+        ({"segmentation": {"size": [4, 6], "counts": [25, -1]}}, "do not add up"),
+        ({"segmentation": {"size": [4, 6], "counts": [2**62] * 4}}, "do not add up"),
+        ({"segmentation": {"size": [4, 6], "counts": [2**70]}}, "malformed"),
+        ({"segmentation": {"size": [4, 6], "counts": [23.5, 0.5]}}, "fractions"),
+        ({"segmentation": {"size": [4, 6], "counts": "`````"}}, "truncated"),
+        ({"segmentation": {"size": [4, 6], "counts": "\u20ac"}}, "damaged"),
+        ({"segmentation": {"size": [4, 6], "counts": b"\xff"}}, "damaged"),
+        ({"segmentation": {"size": [4, 6], "counts": "o" * 40}}, "damaged"),
+        ({"segmentation": {"size": [-4, -6], "counts": [24]}}, "is for an image of"),
+        ({"segmentation": {"size": [6, 4], "counts": [24]}}, r"\(6, 4\), expected \(4, 6\)"),
+        ({"segmentation": {"size": [1, 2, 3], "counts": [6]}}, "size"),
+        ({"segmentation": [[1, 2, 3, 4]]}, "4 numbers"),
+        ({"segmentation": [[1, 2, 3, 4, 5, 6, 7]]}, "7 numbers"),
+        ({"segmentation": [[1, 2, 3, 4, 5, np.nan]]}, "NaN"),
+        ({"segmentation": [[1, 2, 3, 4, 5, 1e300]]}, "vertex beyond"),
+        ({"segmentation": ["polygon"]}, "polygon"),
+        ({"segmentation": RLE, "score": None}, "score"),
+        ({"segmentation": RLE, "score": "0.5"}, "score"),
+        ({"segmentation": RLE, "score": np.inf}, "score"),
+        ({"segmentation": RLE, "category_id": 2**40}, "category_id"),
+        ({"segmentation": RLE, "category_id": 1.5}, "category_id"),
+        ({"segmentation": RLE, "bbox": [1, 2, 3]}, "bbox"),
+        ({"segmentation": RLE, "bbox": [1, 2, -3, 4]}, "negative size"),
+        ({"segmentation": RLE, "bbox": None}, "bbox"),
+    ],
+)
+def test_malformed_coco(annotation, words):
+    good = {"segmentation": RLE}
+    with pytest.raises(ValueError, match=r"annotations\[1\].*" + words):
+        Instances.from_coco([good, annotation], shape=(4, 6))
+
+
+@pytest.mark.parametrize("side", [10**6, 2**31, 2**40, 10**30])
+def test_huge_claims_take_no_memory(side):
+    rle = {"size": [side, side], "counts": [side * side]}
+    with pytest.raises(ValueError, match=r"annotations\[0\]"):
+        Instances.from_coco([{"segmentation": rle}])
+
+
+def test_shape_is_needed():
+    with pytest.raises(ValueError, match=r"pass shape="):
+        Instances.from_coco([])
+    with pytest.raises(ValueError, match=r"polygon: pass shape="):
+        Instances.from_coco([{"segmentation": [[0, 0, 1, 0, 1, 1]]}])
+
+
+def _mutate(rng, value):
+    """Damage one place of a JSON value."""
+    odd = (
+        None,
+        -1,
+        0,
+        2**31,
+        2**63,
+        2**80,
+        1e308,
+        float("nan"),
+        "x",
+        "\u20ac",
+        [],
+        {},
+        True,
+        [[1]],
+    )
+    if isinstance(value, dict) and value and rng.random() < 0.8:
+        key = rng.choice(sorted(value))
+        if rng.random() < 0.15:
+            return {k: v for k, v in value.items() if k != key}
+        return value | {key: _mutate(rng, value[key])}
+    if isinstance(value, list) and value and rng.random() < 0.8:
+        i = rng.randrange(len(value))
+        if rng.random() < 0.2:
+            return value[:i] + value[i + 1 :]
+        return [*value[:i], _mutate(rng, value[i]), *value[i + 1 :]]
+    if isinstance(value, str) and value and rng.random() < 0.7:
+        i = rng.randrange(len(value))
+        return value[:i] + chr(rng.randrange(1, 300)) + value[i + rng.randrange(2) :]
+    return rng.choice(odd)
+
+
+def test_fuzzed_coco_is_read_or_refused():
+    rng = random.Random(0)
+    refused = 0
+    objects = _random_instances(np.random.default_rng(1), n=2, shape=(9, 7))
+    seeds = [objects.to_coco(), objects.to_coco(compressed=False)]
+    seeds.append(
+        [{"segmentation": [[1, 1, 5, 1, 5, 6]], "bbox": [1, 1, 4, 5]}, objects.to_coco()[1]]
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(2000):
+            annotations = rng.choice(seeds)
+            for _ in range(rng.randrange(1, 4)):
+                annotations = _mutate(rng, annotations)
+            annotations = annotations if isinstance(annotations, list) else [annotations]
+            try:
+                read = Instances.from_coco(annotations, shape=(9, 7))
+            except ValueError:
+                refused += 1
+            else:
+                assert read.masks.shape == (len(annotations), 9, 7)
+                assert np.isfinite(read.boxes).all()
+    assert 200 < refused < 2000  # the damage is neither harmless nor always fatal
+
+
+# --- prompts -----------------------------------------------------------------------------
+
+
+def test_prompts():
+    prompts = Prompts(points=[[1, 2], [3, 4]], boxes=[0, 0, 2, 2], scribbles=[[0, -1]])
+    assert prompts.points.dtype == np.float64
+    assert prompts.point_labels.tolist() == [1, 1]
+    assert prompts.point_labels.dtype == np.int32
+    assert prompts.boxes.shape == (1, 4)
+    assert prompts.scribbles.dtype == np.int32
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error", "words"),
+    [
+        ({}, ValueError, "nothing given"),
+        ({"points": [1, 2]}, ValueError, r"points has shape \(2,\), expected \(N, 2\)"),
+        ({"points": [[1, np.nan]]}, ValueError, "points holds NaN"),
+        ({"points": [["a", "b"]]}, TypeError, "points is"),
+        ({"points": [[1, 2]], "point_labels": [2]}, ValueError, "other values than 1 and 0"),
+        ({"points": [[1, 2]], "point_labels": [1, 0]}, ValueError, "point_labels has shape"),
+        ({"point_labels": [1]}, ValueError, "point_labels without points"),
+        ({"boxes": [[1, 1, 1, 3]]}, ValueError, "no area"),
+        ({"boxes": [1, 2, 3]}, ValueError, r"boxes has shape \(1, 3\)"),
+        ({"scribbles": np.zeros(4, int)}, ValueError, "scribbles has shape"),
+        ({"scribbles": np.full((2, 2), 0.5)}, ValueError, "fractions"),
+        ({"mask": np.zeros((2, 2))}, ValueError, "mask is float64"),
+        ({"mask": np.zeros(4, bool)}, ValueError, "mask is bool of shape"),
+    ],
+)
+def test_bad_prompts(keywords, error, words):
+    with pytest.raises(error, match=words):
+        Prompts(**keywords)
+
+
+# --- hierarchies -------------------------------------------------------------------------
+
+
+def _random_hierarchy(seed, shape=(9, 11), masked=True):
+    """Connected base regions, merged at random along their borders; levels are eighths."""
+    rng = np.random.default_rng(seed)
+    noise = ndimage.uniform_filter(rng.random(shape), 3)
+    coarse = (noise * 12).astype(int)
+    regions = np.full(shape, -1, np.int32)
+    n = 0
+    for value in np.unique(coarse):
+        parts, count = ndimage.label(coarse == value)
+        regions[parts > 0] = parts[parts > 0] - 1 + n
+        n += count
+    if masked:
+        regions[regions == rng.integers(n)] = -1
+        ids = np.unique(regions[regions >= 0])
+        regions[regions >= 0] = np.searchsorted(ids, regions[regions >= 0])
+        n = len(ids)
+    node = np.arange(n)
+    merges = []
+    for _ in range(rng.integers(n)):
+        current = np.where(regions >= 0, node[regions], -1)
+        a = np.concatenate([current[:, :-1].ravel(), current[:-1].ravel()])
+        b = np.concatenate([current[:, 1:].ravel(), current[1:].ravel()])
+        pairs = np.unique(np.stack([a, b])[:, (a != b) & (a >= 0) & (b >= 0)], axis=1)
+        if pairs.shape[1] == 0:
+            break
+        pair = pairs[:, rng.integers(pairs.shape[1])]
+        node[np.isin(node, pair)] = n + len(merges)
+        merges.append(pair)
+    levels = np.sort(rng.integers(0, 20, len(merges))) / 8
+    return Hierarchy(regions, np.array(merges, int).reshape(-1, 2), levels)
+
+
+def _leaves(hierarchy):
+    """Set of base regions under every node."""
+    sets = [{i} for i in range(hierarchy.n_regions)]
+    for a, b in hierarchy.merges:
+        sets.append(sets[a] | sets[b])
+    return sets
+
+
+def _partition(hierarchy, merged):
+    """Label map in which the nodes of `merged` are joined, by sets and loops."""
+    leaves = _leaves(hierarchy)
+    groups = [{i} for i in range(hierarchy.n_regions)]
+    for node in merged:
+        joined = leaves[node]
+        groups = [g for g in groups if not g <= joined] + [joined]
+    out = np.full(hierarchy.regions.shape, -1)
+    for i, group in enumerate(sorted(groups, key=min)):
+        out[np.isin(hierarchy.regions, list(group))] = i
+    return out
+
+
+SEEDS = range(25)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_cut_by_level(seed):
+    tree = _random_hierarchy(seed)
+    n = tree.n_regions
+    for level in (-1, 0, 0.5, 1.25, 1.3, 99, *tree.levels[:3]):
+        merged = [n + i for i, own in enumerate(tree.levels) if own <= level]
+        cut = tree.cut(level=level)
+        np.testing.assert_array_equal(cut, _partition(tree, merged))
+        assert cut.dtype == np.int32
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_cut_by_number(seed):
+    tree = _random_hierarchy(seed)
+    n, m = tree.n_regions, len(tree.merges)
+    for k in range(n - m, n + 1):
+        cut = tree.cut(n_segments=k)
+        assert cut.max() + 1 == k
+        np.testing.assert_array_equal(cut, _partition(tree, range(n, n + n - k)))
+    for k in (n - m - 1, n + 1):
+        with pytest.raises(ValueError, match=f"n_segments={k}, this hierarchy has {n - m} to {n}"):
+            tree.cut(n_segments=k)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_cut_by_area(seed):
+    tree = _random_hierarchy(seed)
+    n, leaves = tree.n_regions, _leaves(tree)
+    area = [int(np.isin(tree.regions, list(group)).sum()) for group in leaves]
+    roots = set(range(len(leaves))) - set(tree.merges.ravel().tolist())
+    for least in (0, 1, 3, 7, 20, 1000):
+        needed = [n + i for i, pair in enumerate(tree.merges) if min(area[j] for j in pair) < least]
+        cut = tree.cut(min_area=least)
+        np.testing.assert_array_equal(cut, _partition(tree, needed))
+        # What is still too small had nothing left to merge with.
+        for i in range(cut.max() + 1):
+            if (cut == i).sum() < least:
+                group = set(np.unique(tree.regions[cut == i]).tolist())
+                assert any(leaves[root] == group for root in roots)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_ucm_by_brute_force(seed):
+    tree = _random_hierarchy(seed)
+    leaves = _leaves(tree)
+    height, width = tree.regions.shape
+
+    def level(a, b):
+        if a == b:
+            return 0
+        for i, own in enumerate(tree.levels):  # the first node that holds both
+            if {a, b} <= leaves[tree.n_regions + i]:
+                return own
+        return np.inf
+
+    expected = np.zeros((2 * height + 1, 2 * width + 1))
+    for r in range(height):
+        for c in range(width):
+            if c + 1 < width:
+                expected[2 * r + 1, 2 * c + 2] = level(*tree.regions[r, c : c + 2])
+            if r + 1 < height:
+                expected[2 * r + 2, 2 * c + 1] = level(*tree.regions[r : r + 2, c])
+    padded = np.pad(expected, 1)
+    for r in range(0, 2 * height + 1, 2):
+        for c in range(0, 2 * width + 1, 2):
+            cross = padded[r, c + 1], padded[r + 2, c + 1], padded[r + 1, c], padded[r + 1, c + 2]
+            expected[r, c] = max(cross)
+    ucm = tree.ucm()
+    assert ucm.dtype == np.float32
+    np.testing.assert_array_equal(ucm, expected)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_thresholded_ucm_is_the_cut(seed):
+    tree = _random_hierarchy(seed)
+    ucm = tree.ucm()
+    for level in (0, 0.125, 0.5, 1, 2, 3):
+        parts, _ = ndimage.label(ucm <= level)
+        parts = parts[1::2, 1::2]
+        cut = tree.cut(level=level)
+        # Equal as partitions inside the mask: each pair of ids occurs once on either side.
+        pairs = np.unique(np.stack([parts[cut >= 0], cut[cut >= 0]]), axis=1)
+        assert len(np.unique(pairs[0])) == pairs.shape[1] == len(np.unique(pairs[1]))
+
+
+def test_single_region_and_nothing():
+    tree = Hierarchy(np.zeros((2, 3), int), np.zeros((0, 2), int), [])
+    assert tree.cut(level=5).tolist() == [[0, 0, 0], [0, 0, 0]]
+    assert (tree.ucm() == 0).all()
+    nothing = Hierarchy(np.full((2, 3), -1), [], [])
+    assert nothing.n_regions == 0
+    assert (nothing.cut(min_area=3) == -1).all()
+
+
+@pytest.mark.parametrize("options", [{}, {"level": 1, "n_segments": 1}])
+def test_cut_needs_one_option(options):
+    with pytest.raises(ValueError, match=r"expected exactly one of level, n_segments, min_area"):
+        _random_hierarchy(0).cut(**options)
+
+
+@pytest.mark.parametrize(
+    ("regions", "merges", "levels", "words"),
+    [
+        ([0, 1], [[0, 1]], [1], r"regions has shape \(2,\)"),
+        ([[0, 2]], [[0, 1]], [1], "other ids than 0..n-1"),
+        ([[0, -2]], [], [], "other ids than 0..n-1"),
+        ([[0, 1]], [[0, 2]], [1], "a node that does not exist"),
+        ([[0, 1]], [[-1, 0]], [1], "a node that does not exist"),
+        ([[0, 1]], [[0, 0]], [1], "merged twice"),
+        ([[0, 1, 2]], [[0, 1], [1, 2]], [1, 2], "merged twice"),
+        ([[0, 1, 2]], [[0, 1], [2, 3]], [2, 1], "levels fall"),
+        ([[0, 1]], [[0, 1]], [np.nan], "levels holds NaN"),
+        ([[0, 1]], [[0, 1]], [1, 2], r"levels has shape \(2,\)"),
+        ([[0, 1]], [[0, 1, 2]], [1], r"merges has shape \(1, 3\)"),
+    ],
+)
+def test_bad_hierarchies(regions, merges, levels, words):
+    with pytest.raises(ValueError, match=words):
+        Hierarchy(np.array(regions), merges, levels)
