@@ -517,6 +517,21 @@ def _place(datasets, info, root) -> str | None:
     return str(place) if place else None
 
 
+@data_app.command("download")
+def data_download(
+    url: Annotated[str, typer.Argument(help="Address of a .zip or .tar.gz archive.")],
+    sha256: Annotated[str, typer.Option(help="Its digest, from somebody you trust.")],
+    root: Annotated[Path, typer.Option(help="Folder to unpack into.")],
+) -> None:
+    """Download an archive, check its digest, and unpack it safely.
+
+    `segalgos data list` names where each data set comes from.
+    """
+    from segalgos.datasets.download import download
+
+    _out(str(download(url, sha256, root)))
+
+
 @data_app.command("verify")
 def data_verify(
     name: Annotated[str, typer.Argument(help="Data set, or a folder of your own.")],
