@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
 from numbers import Integral
+from threading import Lock
 from typing import Any
 
 __all__ = ["map_items", "map_strips", "n_threads", "thread_limit"]
@@ -95,9 +96,32 @@ def map_items(function: Callable[..., Any], items: Iterable[Any]) -> list[Any]:
     workers = min(n_threads(), len(items))
     if workers <= 1:
         return [function(item) for item in items]
-    # A worker that maps again does so on its own thread: cores are shared out once.
-    with ThreadPoolExecutor(workers, initializer=_limit.set, initargs=(1,)) as pool:
-        return list(pool.map(function, items))
+    futures = [_pool(workers).submit(function, item) for item in items]
+    try:
+        return [future.result() for future in futures]
+    finally:  # after an error too, nothing of this call runs on
+        for future in futures:
+            future.cancel()
+        wait(futures)
+
+
+_pools: dict[int, ThreadPoolExecutor] = {}
+_pools_lock = Lock()
+
+
+def _pool(workers: int) -> ThreadPoolExecutor:
+    """A kept pool: an algorithm maps dozens of times, starting threads would cost more."""
+    with _pools_lock:
+        if workers not in _pools:
+            # A worker that maps again does so on its own thread: cores are shared out once.
+            _pools[workers] = ThreadPoolExecutor(
+                workers, "segalgos", initializer=_limit.set, initargs=(1,)
+            )
+        return _pools[workers]
+
+
+if hasattr(os, "register_at_fork"):  # threads do not survive a fork
+    os.register_at_fork(after_in_child=_pools.clear)
 
 
 def map_strips(function: Callable[[int, int], Any], n_items: int, strip: int = 65536) -> list[Any]:
