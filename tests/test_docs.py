@@ -1,0 +1,89 @@
+"""The documentation's code runs, and its lists name all that there is."""
+
+import importlib.util
+import itertools
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from segalgos import catalog
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def python_blocks(page: str) -> list[tuple[int, str]]:
+    """Line number and text of each block of Python of a Markdown page."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    found = re.finditer(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return [(text.count("\n", 0, m.start(1)), m[1]) for m in found]
+
+
+def run_blocks(page: str) -> ModuleType:
+    """Run a page's blocks one after the other in one module, as a reader would."""
+    module = ModuleType(f"docs_{Path(page).stem}")
+    sys.modules[module.__name__] = module  # so that classes made there can be pickled
+    try:
+        for line, code in python_blocks(page):
+            if "UNetSegmenter" in code and importlib.util.find_spec("torch") is None:
+                continue
+            # Blank lines in front, so that a traceback names the line of the page.
+            exec(compile("\n" * line + code, DOCS / page, "exec"), vars(module))
+    finally:
+        del sys.modules[module.__name__]
+    return module
+
+
+def test_guide(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run_blocks("guide.md")
+    assert len(python_blocks("guide.md")) > 15
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {
+        "photo.png",
+        "overlay.png",
+        "compare.png",
+        "labels.png",
+        "shapes.segalgos",
+    }
+
+
+def test_own_segmenter_keeps_its_promises():
+    module = run_blocks("own_segmenter.md")
+    assert module.labels.max() == 3
+    # The page shows how to make tests of the checks; they are there.
+    (mark,) = module.test_my_segmenters.pytestmark
+    assert mark.name == "parametrize"
+    assert len(mark.args[1]) > 40
+
+
+def test_blocks_can_fail(tmp_path, monkeypatch):
+    (tmp_path / "page.md").write_text("text\n\n```python\nx = 1\nassert x == 2\n```\n")
+    monkeypatch.setattr(sys.modules[__name__], "DOCS", tmp_path)
+    with pytest.raises(AssertionError) as caught:
+        run_blocks("page.md")
+    assert caught.traceback[-1].lineno + 1 == 5
+
+
+@pytest.mark.parametrize("entry", catalog.ENTRIES, ids=lambda entry: entry.key)
+def test_choosing_names_every_method(entry):
+    assert f"`{entry.name}(" in (DOCS / "choosing.md").read_text(encoding="utf-8")
+
+
+def test_command_line_names_every_command():
+    typer_main = importlib.import_module("typer.main")
+    cli = importlib.import_module("segalgos.cli")
+    commands = dict(typer_main.get_command(cli.app).commands)
+    data = commands.pop("data").commands
+    expected = [*commands, *(f"data {name}" for name in data)]
+    text = (DOCS / "command_line.rst").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"\.\. command-options:: (.+)", text)) == sorted(expected)
+
+
+def test_glossary_defines_each_word_once():
+    text = (DOCS / "glossary.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```\{glossary\}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    words = list(itertools.chain(*(re.findall(r"^(\S.*)$", b, re.MULTILINE) for b in blocks)))
+    assert len(words) == len(set(words)) > 30
