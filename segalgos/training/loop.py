@@ -1,0 +1,417 @@
+"""The loop that trains any network.
+
+The result does not depend on the number of threads: torch sums weight gradients in an
+order that depends on its own threads, so a batch is cut into fixed parts, each computed
+by one thread, and the gradients of the parts are added in order. On a CPU this is also
+faster than threads inside each operation.
+
+All randomness is a function of (seed, step, part), so a run that is resumed continues
+exactly as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from segalgos.files import atomic_path
+from segalgos.parallel import map_items
+from segalgos.training.schedule import learning_rate_factor
+
+__all__ = ["OPTIMIZERS", "one_thread_per_operation", "part_generator", "train"]
+
+OPTIMIZERS = ("adamw", "sgd")
+CHECKPOINT_FORMAT = 1
+
+Batch = tuple[Tensor, Tensor, Tensor | None]
+
+
+@contextmanager
+def one_thread_per_operation() -> Iterator[None]:
+    """Make torch compute each operation on the thread that calls it, inside a ``with`` block.
+
+    Threads are then used by running operations side by side, with `map_items`.
+
+    Yields
+    ------
+    None
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def part_generator(seed: int, step: int, part: int) -> np.random.Generator:
+    """Random numbers of one part of one training step.
+
+    Parameters
+    ----------
+    seed, step, part : int
+        At least 0.
+
+    Returns
+    -------
+    numpy.random.Generator
+    """
+    return np.random.default_rng([seed, step, part])
+
+
+def train(
+    network: nn.Module,
+    draw: Callable[[np.random.Generator], Batch],
+    loss: Callable[[Tensor, Tensor, Tensor | None], Tensor],
+    *,
+    steps_per_epoch: int,
+    epochs: int | None = None,
+    time_budget: float | None = None,
+    n_parts: int = 1,
+    optimizer: str = "adamw",
+    learning_rate: float = 1e-3,
+    weight_decay: float = 1e-4,
+    schedule: str = "poly",
+    warmup: float = 0.05,
+    max_gradient_norm: float = 1.0,
+    validate: Callable[[], float] | None = None,
+    validate_every: int = 1,
+    on_epoch_end: Callable[[dict[str, float]], None] | None = None,
+    checkpoint: str | os.PathLike | None = None,
+    identity: str = "",
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    verbose: bool = False,
+) -> list[dict[str, float]]:
+    """Train a network in place.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Left in evaluation mode.
+    draw : callable
+        Called as ``draw(rng)`` on any thread; returns one part of a batch: images
+        (n, C, H, W), labels (n, h, w) and weights (n, h, w) or None. It must depend on
+        `rng` alone.
+    loss : callable
+        Called as ``loss(network(images), labels, weights)``; returns a scalar. The loss of
+        a batch is the mean over its parts.
+    steps_per_epoch : int
+        Steps between two rows of the history.
+    epochs : int, optional
+        When to stop, and what the learning rate follows.
+    time_budget : float, optional
+        Seconds after which to stop, validation included; the step under way is finished,
+        and a last validation follows. The learning rate follows whichever of `epochs` and
+        `time_budget` is nearer to its end.
+    n_parts : int, default=1
+        Parts of a batch. Batch statistics are those of a part; running statistics are
+        averaged over the parts.
+    optimizer : {"adamw", "sgd"}, default="adamw"
+        "sgd" has Nesterov momentum 0.9.
+    learning_rate, weight_decay : float
+    schedule, warmup : str and float
+        See `learning_rate_factor`.
+    max_gradient_norm : float, default=1.0
+        Longer gradients are shortened to it.
+    validate : callable, optional
+        Called without arguments, with the network in evaluation mode; returns a score,
+        higher is better. The weights with the best score are kept (the later of equals).
+    validate_every : int, default=1
+        Epochs between validations. The last epoch is always validated.
+    on_epoch_end : callable, optional
+        Called with the row of the history, after the checkpoint was written.
+    checkpoint : path-like, optional
+        File that the state is written to after every epoch, whole or not at all, and
+        resumed from if it exists.
+    identity : str, default=""
+        What is trained on what: a checkpoint with another identity is refused.
+    seed : int, default=0
+    device : torch.device or str, default="cpu"
+    verbose : bool, default=False
+        Show a progress bar on stderr.
+
+    Returns
+    -------
+    list of dict
+        One row an epoch: "epoch", "steps" (so far), "loss" (mean), "learning_rate" (last),
+        "seconds" (so far) and, where validated, "score".
+
+    Raises
+    ------
+    ValueError
+        If neither `epochs` nor `time_budget` is given, or the checkpoint is damaged or of
+        another run.
+    FloatingPointError
+        If the loss becomes NaN or infinite.
+    """
+    if epochs is None and time_budget is None:
+        raise ValueError("train: epochs and time_budget are both None: give at least one.")
+    run = _Run(
+        network.to(device).train(),
+        optimizer,
+        weight_decay,
+        n_parts=n_parts,
+        seed=seed,
+        device=torch.device(device),
+        identity=identity,
+    )
+    path = None if checkpoint is None else Path(checkpoint)
+    if path is not None and path.exists():
+        run.resume(path)
+    start = time.perf_counter() - run.seconds
+
+    def progress() -> float:
+        by_steps = 0.0 if epochs is None else run.step / (epochs * steps_per_epoch)
+        by_time = 0.0 if time_budget is None else (time.perf_counter() - start) / time_budget
+        return max(by_steps, by_time if run.step > 0 else 0.0)  # one step at least
+
+    with one_thread_per_operation(), _progress_bar(verbose) as show:
+        done = progress()
+        while done < 1:
+            losses = []
+            while done < 1 and len(losses) < steps_per_epoch:
+                rate = learning_rate * learning_rate_factor(done, schedule, warmup=warmup)
+                losses.append(run.take_step(draw, loss, rate, max_gradient_norm))
+                done = progress()
+                show(min(done, 1.0), losses[-1])
+            row = {
+                "epoch": len(run.history) + 1,
+                "steps": run.step,
+                "loss": float(np.mean(losses)),
+                "learning_rate": rate,
+            }
+            if validate is not None and (done >= 1 or row["epoch"] % validate_every == 0):
+                row["score"] = run.keep_best(validate)
+                done = progress()
+            row["seconds"] = run.seconds = time.perf_counter() - start
+            run.history.append(row)
+            if path is not None:
+                run.write(path)
+            if on_epoch_end is not None:
+                on_epoch_end(dict(row))
+    if run.best_weights is not None:
+        network.load_state_dict(run.best_weights)
+    network.eval()
+    return run.history
+
+
+class _Run:
+    """A network in training, and all that a checkpoint must hold."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: str,
+        weight_decay: float,
+        *,
+        n_parts: int,
+        seed: int,
+        device: torch.device,
+        identity: str,
+    ):
+        self.network = network
+        self.parameters = [p for p in network.parameters() if p.requires_grad]
+        self.optimizer = _make_optimizer(optimizer, self.parameters, weight_decay)
+        self.replicas = [_replicate(network) for _ in range(n_parts)]
+        self.seed = seed
+        self.device = device
+        self.identity = identity
+        self.step = 0
+        self.seconds = 0.0
+        self.history: list[dict[str, float]] = []
+        self.best_score = -np.inf
+        self.best_weights: dict[str, Tensor] | None = None
+
+    def take_step(self, draw: Callable, loss: Callable, rate: float, max_norm: float) -> float:
+        """Change the weights once; return the loss."""
+
+        def compute(part: int) -> tuple[float, tuple[Tensor | None, ...]]:
+            if self.device.type == "cpu":
+                torch.set_num_threads(1)  # torch keeps this setting by thread
+            replica, generator = self.replicas[part]
+            rng = part_generator(self.seed, self.step, part)
+            images, labels, weight = (
+                None if t is None else t.to(self.device, non_blocking=True) for t in draw(rng)
+            )
+            generator.manual_seed(int(rng.integers(2**63)))
+            value = loss(replica(images), labels, weight)
+            gradients = torch.autograd.grad(value, self.parameters, allow_unused=True)
+            return value.item(), gradients
+
+        results = map_items(compute, range(len(self.replicas)))
+        value = sum(value for value, _ in results) / len(results)
+        if not np.isfinite(value):
+            raise FloatingPointError(
+                f"train: the loss became {value} at step {self.step}: lower learning_rate."
+            )
+        for parameter, *parts in zip(self.parameters, *(g for _, g in results), strict=True):
+            parameter.grad = _mean(parts)
+        torch.nn.utils.clip_grad_norm_(self.parameters, max_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self._merge_buffers()
+        self.step += 1
+        return value
+
+    @torch.no_grad()
+    def _merge_buffers(self) -> None:
+        """Average the running statistics that the parts arrived at."""
+        copies = [list(replica.buffers()) for replica, _ in self.replicas]
+        for own, *parts in zip(self.network.buffers(), *copies, strict=True):
+            own.copy_(_mean(parts) if own.is_floating_point() else parts[0])
+            for part in parts:
+                part.copy_(own)
+
+    def keep_best(self, validate: Callable[[], float]) -> float:
+        """Score the network and remember its weights if they are the best."""
+        self.network.eval()
+        score = float(validate())
+        self.network.train()
+        if score >= self.best_score:
+            self.best_score = score
+            self.best_weights = _copy(self.network.state_dict())
+        return score
+
+    def write(self, path: Path) -> None:
+        content = {
+            "format": CHECKPOINT_FORMAT,
+            "identity": self.identity,
+            "step": self.step,
+            "seconds": self.seconds,
+            "history": self.history,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "best_score": self.best_score,
+            "best_weights": self.best_weights,
+        }
+        with atomic_path(path) as temporary:
+            torch.save(content, temporary)
+
+    def resume(self, path: Path) -> None:
+        try:
+            content = torch.load(path, map_location=self.device, weights_only=True)
+            known = content["format"] == CHECKPOINT_FORMAT
+        except (RuntimeError, ValueError, KeyError, TypeError, EOFError, OSError,
+                pickle.UnpicklingError) as error:  # fmt: skip
+            raise ValueError(
+                f"train: the checkpoint {path} is damaged or no checkpoint of training "
+                f"({type(error).__name__}): remove it to start anew."
+            ) from error
+        if not known or content["identity"] != self.identity:
+            raise ValueError(
+                f"train: the checkpoint {path} belongs to another run (other data, parameters "
+                "or library version): remove it to start anew."
+            )
+        try:
+            self.network.load_state_dict(content["network"])
+            self.optimizer.load_state_dict(content["optimizer"])
+            for name in ("step", "seconds", "history", "best_score", "best_weights"):
+                setattr(self, name, content[name])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise ValueError(
+                f"train: the checkpoint {path} does not fit the network: remove it to start anew."
+            ) from error
+        for replica, _ in self.replicas:
+            for own, part in zip(self.network.buffers(), replica.buffers(), strict=True):
+                part.copy_(own)
+
+
+def _make_optimizer(
+    name: str, parameters: list[nn.Parameter], weight_decay: float
+) -> torch.optim.Optimizer:
+    if name not in OPTIMIZERS:
+        raise ValueError(
+            f"train: optimizer is {name!r}, expected one of {', '.join(map(repr, OPTIMIZERS))}."
+        )
+    # The norm's scales and all biases are vectors: decaying them only shifts the output.
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if name == "sgd":
+        return torch.optim.SGD(groups, lr=0.1, momentum=0.9, nesterov=True, fused=True)
+    return torch.optim.AdamW(groups, fused=True)
+
+
+def _replicate(network: nn.Module) -> tuple[nn.Module, torch.Generator]:
+    """Copy a network with the same parameters, but buffers and dropout of its own."""
+    shared = {id(parameter): parameter for parameter in network.parameters()}
+    replica = copy.deepcopy(network, shared)
+    parameter = next(network.parameters())
+    generator = torch.Generator(device=parameter.device)
+    for module in list(replica.modules()):
+        for name, child in module.named_children():
+            if type(child) in _DROPOUT_AXES:
+                setattr(module, name, _SeededDropout(child, generator))
+    return replica, generator
+
+
+_DROPOUT_AXES = {nn.Dropout: None, nn.Dropout1d: 2, nn.Dropout2d: 2, nn.Dropout3d: 2}
+
+
+class _SeededDropout(nn.Module):
+    """Dropout with its own generator: torch's is shared by all threads."""
+
+    def __init__(self, dropout: nn.Module, generator: torch.Generator):
+        super().__init__()
+        self.p = dropout.p
+        self.axes = _DROPOUT_AXES[type(dropout)]  # whole channels, or single values
+        self.generator = generator
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return x
+        shape = x.shape if self.axes is None else x.shape[: self.axes] + (1,) * (x.ndim - self.axes)
+        keep = torch.empty(shape, dtype=x.dtype, device=x.device)
+        keep.bernoulli_(1 - self.p, generator=self.generator)
+        return x * keep / (1 - self.p)
+
+
+def _mean(parts: list[Tensor | None]) -> Tensor | None:
+    """Mean of tensors, added in order."""
+    parts = [part for part in parts if part is not None]
+    if len(parts) <= 1:
+        return parts[0] if parts else None
+    total = parts[0] + parts[1]
+    for part in parts[2:]:
+        total += part
+    return total.div_(len(parts))
+
+
+def _copy(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in weights.items()}
+
+
+def _progress_bar(verbose: bool) -> Any:
+    """Context manager that gives a function to show progress and loss with."""
+    return _RichBar() if verbose else nullcontext(lambda done, loss: None)
+
+
+class _RichBar:
+    def __enter__(self) -> Callable[[float, float], None]:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        self._bar = Progress(console=Console(stderr=True))
+        self._task = self._bar.add_task("training", total=1.0)
+        self._bar.start()
+        return self._show
+
+    def _show(self, done: float, loss: float) -> None:
+        self._bar.update(self._task, completed=done, description=f"training, loss {loss:.3f}")
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
