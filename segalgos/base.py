@@ -88,7 +88,7 @@ class Segmenter(BaseEstimator):
 
     See Also
     --------
-    segalgos.conformance.check_segmenter : the checks that every segmenter passes.
+    segalgos.conformance.check_segmenter : The checks that every segmenter passes.
     """
 
     traits: ClassVar[Traits]

@@ -17,7 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 from segalgos.results import Instances, Prompts
 
 __all__ = [
+    "check_bool",
     "check_choice",
+    "check_class_weight",
     "check_image",
     "check_instances",
     "check_int",
@@ -104,6 +106,26 @@ def check_real(
     return float(value)
 
 
+def check_bool(caller: str, name: str, value: Any) -> bool:
+    """Check that a parameter is True or False.
+
+    Parameters
+    ----------
+    caller, name : str
+        For the message.
+    value : object
+
+    Returns
+    -------
+    bool
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(
+            f"{caller}: {name} is {value!r} ({type(value).__name__}), expected True or False."
+        )
+    return bool(value)
+
+
 def check_choice(caller: str, name: str, value: Any, choices: Sequence[str]) -> str:
     """Check that a parameter is one of a few words.
 
@@ -123,6 +145,27 @@ def check_choice(caller: str, name: str, value: Any, choices: Sequence[str]) -> 
             f"{caller}: {name} is {value!r}, expected one of {', '.join(map(repr, choices))}."
         )
     return value
+
+
+def check_class_weight(caller: str, value: Any) -> None:
+    """Check a ``class_weight``: None, "balanced", or a dict from class id to weight.
+
+    Parameters
+    ----------
+    caller : str
+        For the message.
+    value : object
+    """
+    if value is None or (isinstance(value, str) and value == "balanced"):
+        return
+    if not isinstance(value, dict) or not value:
+        raise ValueError(
+            f"{caller}: class_weight is {value!r}, expected None, 'balanced', or a dict from class "
+            "id to weight, like {1: 5.0}."
+        )
+    for key, weight in value.items():
+        check_int(caller, "a key of class_weight", key, low=0)
+        check_real(caller, f"class_weight[{key}]", weight, low=0)
 
 
 def _bounds(low: float | None, high: float | None, above: float | None = None) -> str:
@@ -206,7 +249,7 @@ def check_image(
     ----------
     image : array_like
         Any real dtype.
-    caller, name : str
+    caller : str
         For the messages.
     channel_axis : int, None or "auto", default="auto"
         Which axis holds the channels; None for a grey image or volume. "auto" takes
@@ -215,6 +258,8 @@ def check_image(
         Numbers of spatial axes that the caller takes.
     keep_uint8 : bool, default=False
         Leave uint8 as it came instead of converting it to float32.
+    name : str, default="image"
+        For the messages.
 
     Returns
     -------

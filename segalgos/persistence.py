@@ -186,6 +186,8 @@ def _encode(value: Any, arrays: dict[str, NDArray], where: str) -> Any:
         return {"tuple": items} if isinstance(value, tuple) else items
     if isinstance(value, dict) and all(isinstance(k, str) for k in value):
         return {"dict": {k: _encode(v, arrays, f"{where} {k}") for k, v in value.items()}}
+    if isinstance(value, dict) and all(type(k) is int for k in value):  # class ids
+        return {"ids": [[k, _encode(v, arrays, f"{where} {k}")] for k, v in value.items()]}
     raise TypeError(
         f"{where} is a {type(value).__name__}, which a model file cannot hold safely: use "
         "numbers, text, arrays or containers of these (an integer as random_state, for instance)."
@@ -203,5 +205,7 @@ def _decode(value: Any, arrays: dict[str, NDArray]) -> Any:
             return tuple(_decode(v, arrays) for v in content)
         if kind == "dict":
             return {k: _decode(v, arrays) for k, v in content.items()}
+        if kind == "ids":
+            return {int(k): _decode(v, arrays) for k, v in content}
         raise ValueError(f"its metadata has an entry of unknown kind {kind!r}")
     return value

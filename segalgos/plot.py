@@ -52,7 +52,7 @@ def label_colors(labels: int | ArrayLike) -> NDArray[np.uint8]:
 
     Parameters
     ----------
-    labels : int or integer array
+    labels : int or array_like of int
         The number of colours n, or a label map, whose highest id asks for n = id + 1.
 
     Returns

@@ -60,8 +60,8 @@ class Instances:
     classes : (N,) int32, optional
         Class ids; zeros when left out.
     boxes : (N, 4) float32, optional
-        row0, col0, row1, col1 in pixels, half-open; the masks' bounding boxes when
-        left out.
+        Rows and columns in pixels, half-open: row0, col0, row1, col1. The masks'
+        bounding boxes when left out.
 
     Raises
     ------
@@ -355,7 +355,7 @@ class Prompts:
     point_labels : (N,) int, optional
         1 inside the object, 0 outside; all 1 when left out.
     boxes : (M, 4) float, optional
-        row0, col0, row1, col1, half-open. One box may be given as (4,).
+        Half-open: row0, col0, row1, col1. One box may be given as (4,).
     scribbles : (H, W) int, optional
         A label map; -1 where nothing was drawn.
     mask : (H, W) bool, optional

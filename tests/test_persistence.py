@@ -56,6 +56,7 @@ VALUES = [
     {},
     [1, (2, [3, None])],
     {"a": {"array": "0"}, "tuple": (1,), "dict": 3},
+    {0: 1.5, 255: None},
     [{"k": (1.5, "x")}],
     ("auto", None, -1),
 ]
@@ -98,7 +99,7 @@ def test_numpy_scalars_become_numbers(tmp_path):
     [
         (len, "builtin_function_or_method"),
         (np.random.RandomState(0), "RandomState"),
-        ({1: 2}, "dict"),
+        ({(1, 2): 3}, "dict"),
         ({1, 2}, "set"),
         (1j, "complex"),
         (b"bytes", "bytes"),

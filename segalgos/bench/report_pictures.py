@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from segalgos.bench.store import safe_name
 from segalgos.files import read_image, read_labels
 from segalgos.parallel import map_items
 from segalgos.plot import overlay
@@ -31,7 +31,7 @@ _ASPECT = 0.7
 class Picture:
     """A picture file of the report.
 
-    Attributes
+    Parameters
     ----------
     path : str
         Relative to the report.
@@ -47,7 +47,7 @@ class Picture:
 class SamplePictures:
     """All pictures of one image.
 
-    Attributes
+    Parameters
     ----------
     name : str
         Of the image in its data set.
@@ -136,16 +136,11 @@ def _last_start(cells):
     return max(str(cell.get("started") or "") for cell in cells)
 
 
-def _kept(out_dir: Path, name: str) -> Path:
-    """Where the runner put a file: each part of the name is one plain folder name."""
-    parts = [re.sub(r"[^\w.,=\[\]-]", "_", part).lstrip(".") or "_" for part in name.split("/")]
-    return out_dir.joinpath(*parts)
-
-
 def _find_files(out_dir, cells):
-    dataset = cells[0]["dataset"]
+    dataset = safe_name(cells[0]["dataset"])
+    kept = out_dir / "samples" / dataset
     try:
-        text = _kept(out_dir, f"samples/{dataset}/samples.json").read_text(encoding="utf-8")
+        text = (kept / "samples.json").read_text(encoding="utf-8")
         listed = [(int(s["index"]), str(s["name"]), list(s["views"])) for s in json.loads(text)]
     except (OSError, ValueError, TypeError, KeyError):
         return []
@@ -155,18 +150,15 @@ def _find_files(out_dir, cells):
     hide_first = hides_first(done[0].get("classes")) if done else False
     samples = []
     for index, name, views in listed:
-        truths = {
-            str(view): _kept(out_dir, f"samples/{dataset}/{index}-truth-{view}.png")
-            for view in views
-        }
+        truths = {str(view): kept / safe_name(f"{index}-truth-{view}.png") for view in views}
         predictions: dict[tuple[str, str], Path] = {}
         for cell in done:
-            kept = f"predictions/{dataset}/{cell['method']}-{cell['seed']}"
+            run = safe_name(f"{cell['method']}-{cell['seed']}")
             for view in cell["views"]:
-                path = _kept(out_dir, f"{kept}/{index}-{view}.png")
+                path = out_dir / "predictions" / dataset / run / safe_name(f"{index}-{view}.png")
                 if path.exists():
                     predictions.setdefault((cell["method"], view), path)
-        image = _kept(out_dir, f"samples/{dataset}/{index}-image.png")
+        image = kept / f"{index}-image.png"
         samples.append(_Files(name, image, truths, predictions, hide_first))
     return samples
 

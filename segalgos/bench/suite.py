@@ -22,8 +22,18 @@ from segalgos.base import Segmenter
 
 __all__ = ["Cell", "DataChoice", "Method", "make_cells", "parse_data", "parse_methods"]
 
-#: Parameters that a method runs with where its defaults are not meant for a small machine.
-PRESETS: dict[str, dict[str, Any]] = {}
+#: Parameters that a method runs with where its defaults, the paper's, need hours on a CPU.
+PRESETS: dict[str, dict[str, Any]] = {
+    "UNetSegmenter": {
+        "base_channels": 8,
+        "depth": 3,
+        "padding": "same",
+        "batch_norm": True,
+        "crop_size": 128,
+        "learning_rate": 0.01,
+        "epochs": None,  # the budget decides
+    },
+}
 
 #: Settings tried on the training images by methods that learn nothing else: one that
 #: matters a lot and has no default that suits all images.

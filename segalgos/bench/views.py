@@ -227,7 +227,7 @@ class ViewScorer:
         return self.result()["scores"][HEADLINES[self.view]]
 
     def result(self) -> dict[str, Any]:
-        """Scores in total and per image, as plain numbers.
+        """Give scores in total and per image, as plain numbers.
 
         Returns
         -------

@@ -51,7 +51,7 @@ def feature_names(
 
 
 def halo(scales: Sequence[float]) -> int:
-    """Pixels around a tile that its features depend on.
+    """Count the pixels around a tile that its features depend on.
 
     Parameters
     ----------

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
 from segalgos.base import SemanticSegmenter, Traits
-from segalgos.checks import check_int
+from segalgos.checks import check_class_weight, check_int
 from segalgos.pixels.features import check_scales, compute_features, feature_names, halo
 from segalgos.pixels.forest import RandomForest
 
@@ -54,7 +54,7 @@ class RandomForestSegmenter(SemanticSegmenter):
 
     See Also
     --------
-    segalgos.pixel_features : the features.
+    segalgos.pixel_features : The features.
 
     Notes
     -----
@@ -130,11 +130,7 @@ class RandomForestSegmenter(SemanticSegmenter):
             check_int(caller, "max_depth", self.max_depth, low=1)
         check_int(caller, "min_samples_leaf", self.min_samples_leaf, low=1)
         check_int(caller, "max_samples", self.max_samples, low=1)
-        if not (self.class_weight in (None, "balanced") or isinstance(self.class_weight, dict)):
-            raise ValueError(
-                f"{caller}: class_weight is {self.class_weight!r}, expected None, 'balanced' or "
-                "a dict from class id to weight."
-            )
+        check_class_weight(caller, self.class_weight)
 
     def _fit(self, images, labels, sample_weight):
         rng = check_random_state(self.random_state)

@@ -14,6 +14,7 @@ from segalgos.bench import report
 from segalgos.bench import report_words as words
 from segalgos.bench.report import summary_lines, write_report
 from segalgos.bench.report_scatter import Point, lay_out
+from segalgos.bench.store import safe_name
 from segalgos.files import write_image, write_labels
 
 EVIL = "<script>alert('x')</script>"
@@ -131,7 +132,7 @@ def make_run(out, *, n_images=8, size=(48, 64), n_seeds=3, n_kept=3, methods=MET
     rows = []
     for dataset, classes in DATASETS.items():
         rng = np.random.default_rng(len(dataset))
-        folder = plain(dataset)
+        folder = safe_name(dataset)
         views = ["partition", "semantic"] + ["instance"] * (dataset == "shapes")
         scenes = [scene(rng, size, len(classes)) for _ in range(n_images)]
         names = [f"photo_{i:03}" for i in range(n_images)]
@@ -177,13 +178,7 @@ def make_run(out, *, n_images=8, size=(48, 64), n_seeds=3, n_kept=3, methods=MET
 
 
 def predictions_path(out, folder, method, seed, index, view):
-    parts = [plain(part) for part in f"{method}-{seed}/{index}-{view}.png".split("/")]
-    return out.joinpath("predictions", folder, *parts)
-
-
-def plain(part):
-    """A part of a path as the runner writes it."""
-    return re.sub(r"[^\w.,=\[\]-]", "_", part).lstrip(".") or "_"
+    return out / "predictions" / folder / safe_name(f"{method}-{seed}") / f"{index}-{view}.png"
 
 
 def make_row(rng, dataset, classes, names, method, seed):
