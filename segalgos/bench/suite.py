@@ -28,9 +28,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "base_channels": 8,
         "depth": 3,
         "padding": "same",
-        "batch_norm": True,
         "crop_size": 128,
-        "learning_rate": 0.01,
+        "learning_rate": 0.003,
         "epochs": None,  # the budget decides
     },
 }
@@ -297,7 +296,7 @@ def make_cells(
     choices: list[DataChoice],
     *,
     seeds: int = 3,
-    budget: float = 20.0,
+    budget: float = 15.0,
     split: str | None = None,
     tune: bool = True,
     max_images: int | None = None,
@@ -310,7 +309,7 @@ def make_cells(
     choices : list of DataChoice
     seeds : int, default=3
         For methods with randomness; others run once.
-    budget : float, default=20
+    budget : float, default=15
         Seconds of learning.
     split : str, optional
         What to score; by default "test" where it exists, else "val".

@@ -286,7 +286,9 @@ class UNetSegmenter(NetSegmenter):
         their border instead, and large ones are predicted seamlessly in tiles. "same"
         pads with zeros and is up to five times faster on small crops.
     batch_norm : bool, default=False
-        Batch normalisation; not in the paper, but training is faster and surer with it.
+        Batch normalisation; not in the paper. It speeds up learning from images that look
+        alike, and misleads where kinds of images are mixed: parts of a batch then differ
+        too much from the running averages that prediction uses.
     dropout : float, default=0.5
         At the end of the contracting path, in training.
     epochs : int or None, default=50
