@@ -78,16 +78,16 @@ class Contestant:
 
     def __init__(self, segmenter: Segmenter, dataset: Dataset):
         self.segmenter = segmenter
+        self.dataset = dataset
         self.task = segmenter.traits.task
         if self.task == "semantic" and "semantic" not in dataset.views:
             self.task = "contours"
         self.threshold = 0.5
 
-    def learn(self, dataset: Dataset) -> None:
-        """Fit on the data set's labels, if it learns from labels at all."""
+    def learn(self, samples: list[Sample]) -> None:
+        """Fit on the samples' labels, if it learns from labels at all."""
         if not self.segmenter.traits.needs_labels:
             return
-        samples = list(dataset)
         if self.task == "contours":
             targets = [contour_labels(sample.annotations) for sample in samples]
         elif self.task == "instance":
@@ -111,22 +111,22 @@ class Contestant:
         proba = self.segmenter.predict_proba(image)
         return proba[..., column[0]] if len(column) else np.zeros(proba.shape[:2], np.float32)
 
-    def score_on(self, dataset: Dataset) -> float:
+    def score_on(self, samples: list[Sample]) -> float:
         """Headline score in the data set's first view, to choose a setting by."""
-        view = dataset.views[0]
-        scorer = ViewScorer(view, len(dataset.classes))
-        for sample in dataset:
+        view = self.dataset.views[0]
+        scorer = ViewScorer(view, len(self.dataset.classes))
+        for sample in samples:
             scorer.add(see_as(view, self.segment(sample.image), self.task, sample), sample)
         return scorer.headline()
 
-    def tune(self, dataset: Dataset, grid: dict[str, tuple]) -> dict[str, Any]:
+    def tune(self, samples: list[Sample], grid: dict[str, tuple]) -> dict[str, Any]:
         """Choose settings on training images; gives what was chosen."""
         if self.task == "contours":
-            maps = [self.contours(image) for image in dataset.images]
+            maps = [self.contours(sample.image) for sample in samples]
             best = -np.inf
             for threshold in THRESHOLDS:
                 scorer = ViewScorer("partition", 0)
-                for probability, sample in zip(maps, dataset, strict=True):
+                for probability, sample in zip(maps, samples, strict=True):
                     scorer.add(partition_from_contours(probability, threshold), sample)
                 if scorer.headline() > best:
                     best, self.threshold = scorer.headline(), threshold
@@ -134,7 +134,7 @@ class Contestant:
         scores = {}
         for values in product(*grid.values()):
             self.segmenter.set_params(**dict(zip(grid, values, strict=True)))
-            scores[values] = self.score_on(dataset)
+            scores[values] = self.score_on(samples)
         chosen = dict(zip(grid, max(scores, key=scores.get), strict=True)) if grid else {}
         self.segmenter.set_params(**chosen)
         return chosen
@@ -188,11 +188,15 @@ def run(cell: Cell) -> dict[str, Any]:
     tunes = cell.tune and (grid or contestant.task == "contours")
     if learns or tunes:
         fit_set = thin(cell.data.load(cell.fit_split), cell.max_images)
-        samples = fit_set if learns else thin(fit_set, N_TUNING)
+        if not learns:
+            fit_set = thin(fit_set, N_TUNING)
+        samples = parallel.map_items(fit_set.__getitem__, range(len(fit_set)))
         row["n_fit_images"] = len(samples)
         seconds, _ = _timed(contestant.learn, samples)
         if tunes:
-            more, row["tuned"] = _timed(contestant.tune, thin(fit_set, N_TUNING), grid)
+            places = np.linspace(0, len(samples) - 1, min(N_TUNING, len(samples)))
+            some = [samples[int(i)] for i in places.round()]
+            more, row["tuned"] = _timed(contestant.tune, some, grid)
             seconds += more
         row["fit_seconds"] = seconds
     if first_seconds is None:

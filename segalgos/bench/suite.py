@@ -296,7 +296,7 @@ def make_cells(
     choices: list[DataChoice],
     *,
     seeds: int = 3,
-    budget: float = 15.0,
+    budget: float = 10.0,
     split: str | None = None,
     tune: bool = True,
     max_images: int | None = None,
@@ -309,7 +309,7 @@ def make_cells(
     choices : list of DataChoice
     seeds : int, default=3
         For methods with randomness; others run once.
-    budget : float, default=15
+    budget : float, default=10
         Seconds of learning.
     split : str, optional
         What to score; by default "test" where it exists, else "val".
