@@ -49,6 +49,19 @@ N_PICTURES = 6  # images of a data set that the report shows
 N_TUNING = 6  # training images that settings are tried on
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)  # of contour probability, tried on those images
 
+#: (task, view) pairs that `see_as` knows.
+SEEN = {
+    ("partition", "partition"),
+    ("partition", "semantic"),
+    ("contours", "partition"),
+    ("semantic", "partition"),
+    ("semantic", "semantic"),
+    ("semantic", "instance"),
+    ("instance", "partition"),
+    ("instance", "semantic"),
+    ("instance", "instance"),
+}
+
 
 class InvalidOutputError(Exception):
     """The method gave something that is not what its task promises."""
@@ -202,7 +215,7 @@ def run(cell: Cell) -> dict[str, Any]:
     if first_seconds is None:
         first_seconds, _ = _timed(contestant.segment, test[0].image)
 
-    views = [view for view in test.views if (contestant.task, view) in _SEEN]
+    views = [view for view in test.views if (contestant.task, view) in SEEN]
     scorers = {view: ViewScorer(view, len(test.classes)) for view in views}
     shown = set(np.linspace(0, len(test) - 1, min(N_PICTURES, len(test))).round().astype(int))
     pictures: dict[str, str] = {}
@@ -240,20 +253,6 @@ def run(cell: Cell) -> dict[str, Any]:
         "n_parameters": getattr(segmenter, "n_parameters_", None),
     }
     return {"row": row, "pictures": pictures}
-
-
-#: (task, view) pairs that `see_as` knows.
-_SEEN = {
-    ("partition", "partition"),
-    ("partition", "semantic"),
-    ("contours", "partition"),
-    ("semantic", "partition"),
-    ("semantic", "semantic"),
-    ("semantic", "instance"),
-    ("instance", "partition"),
-    ("instance", "semantic"),
-    ("instance", "instance"),
-}
 
 
 def _timed(function: Callable, *args: Any) -> tuple[float, Any]:

@@ -30,35 +30,38 @@ def _prctl(option, value):
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
-def _children():
-    """Map every process to its children, from /proc; empty where there is none."""
-    children = {}
-    if not os.path.isdir("/proc/self"):
-        return children
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            with contextlib.suppress(OSError, IndexError), open(f"/proc/{entry}/stat") as file:
-                # The name in brackets may hold blanks; state and parent follow it.
-                parent = int(file.read().rpartition(")")[2].split()[1])
-                children.setdefault(parent, []).append(int(entry))
-    return children
-
-
-def _descendants(root):
-    children, found, queue = _children(), [], [root]
-    while queue:
-        for child in children.get(queue.pop(), []):
-            found.append(child)
-            queue.append(child)
+def _processes():
+    """Map every process to its parent and its resident bytes."""
+    found = {}
+    if os.path.isdir("/proc/self"):
+        page = os.sysconf("SC_PAGE_SIZE")
+        for entry in os.listdir("/proc"):
+            if entry.isdigit():
+                with contextlib.suppress(OSError), open(f"/proc/{entry}/stat") as file:
+                    # The name in brackets may hold blanks; state, parent ... follow it.
+                    fields = file.read().rpartition(")")[2].split()
+                    found[int(entry)] = int(fields[1]), int(fields[21]) * page
+    else:  # macOS
+        command = ["ps", "-axo", "pid=,ppid=,rss="]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as lister:
+            for line in lister.stdout:
+                pid, parent, kilobytes = map(int, line.split())
+                found[pid] = parent, kilobytes * 1024
+        found.pop(lister.pid, None)
     return found
 
 
-def _resident_bytes(pids):
-    page, total = os.sysconf("SC_PAGE_SIZE"), 0
-    for pid in pids:
-        with contextlib.suppress(OSError, IndexError), open(f"/proc/{pid}/statm") as file:
-            total += int(file.read().split()[1]) * page
-    return total
+def _descendants(root):
+    """Map every process that descends from `root` to its resident bytes."""
+    processes, found, queue = _processes(), {}, [root]
+    children = {}
+    for pid, (parent, _) in processes.items():
+        children.setdefault(parent, []).append(pid)
+    while queue:
+        for child in children.get(queue.pop(), []):
+            found[child] = processes[child][1]
+            queue.append(child)
+    return found
 
 
 def _kill_all(cell):
@@ -136,7 +139,7 @@ def watch(command, seconds, max_bytes):
                 ended = "timeout"
             elif now >= next_look:  # a flood of output must not make us scan /proc each time
                 next_look = now + TICK
-                used = _resident_bytes([cell.pid, *_descendants(cell.pid)])
+                used = sum(_descendants(os.getpid()).values())
                 peak = max(peak, used)
                 if used > max_bytes:
                     ended = "oom"

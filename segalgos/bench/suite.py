@@ -7,6 +7,7 @@ process or machine, and its key says whether it has been run before.
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import importlib
 import json
@@ -345,11 +346,7 @@ def make_cells(
 
 def _open(data: DataChoice, split: str | None) -> tuple[str, str, datasets.Dataset]:
     """Splits to learn from and to score, and the latter opened."""
-    wanted = [split] if split else ["test", "val"]
-    for i, name in enumerate(wanted):
-        try:
-            return "train", name, data.load(name)
-        except (ValueError, FileNotFoundError):
-            if i == len(wanted) - 1:
-                raise
-    raise AssertionError("unreachable")
+    first, last = (split, split) if split else ("test", "val")
+    with contextlib.suppress(ValueError, FileNotFoundError):
+        return "train", first, data.load(first)
+    return "train", last, data.load(last)

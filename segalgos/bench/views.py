@@ -49,6 +49,7 @@ NOTES = {
     ("contours", "partition"): "basins between learned contours",
 }
 
+OBJECTS = 1 << 20  # objects are coded as class * OBJECTS + number: no image has more
 MIN_BASIN = 20  # pixels; smaller dips of the contour probability are noise
 
 
@@ -141,8 +142,8 @@ def see_as(
     Returns
     -------
     (H, W) int32 or None
-        Regions, classes, or class-wise components coded as ``class * 2**20 + object``
-        with -1 background (see `ViewScorer`). None if the output cannot be seen so.
+        Regions, classes, or objects coded as ``class * OBJECTS + number`` with -1 for
+        background. None if the output cannot be seen so.
     """
     if isinstance(output, Instances):
         painted = output.to_labels()
@@ -161,9 +162,6 @@ def see_as(
         return None
     objects = components(np.where(output > 0, output, -1))
     return np.where(objects >= 0, output * OBJECTS + objects, -1)
-
-
-OBJECTS = 1 << 20  # more objects than an image has
 
 
 def truth_map(view: str, sample: Sample) -> NDArray[np.int32]:

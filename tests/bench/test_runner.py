@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from segalgos.bench.store import read_rows
+from segalgos.files import write_image, write_labels
 
 HERE = Path(__file__).parent
 
@@ -175,3 +176,27 @@ def test_ctrl_c_ends_cleanly_and_a_rerun_continues(environment, command, tiny, t
     rows, _ = read_rows(tmp_path / "results.jsonl")
     assert rows[: len(before)] == before
     assert [row["seed"] for row in rows] == [0, 1, 2, 3]
+
+
+def test_a_folder_of_ones_own_goes_the_whole_way(command, tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(6):
+        image = rng.integers(0, 60, (40 + i, 50, 3)).astype(np.uint8)  # sizes differ
+        mask = np.zeros(image.shape[:2], np.int32)
+        mask[10:30, 5 + 3 * i : 25 + 3 * i] = 255
+        image[mask == 255, 0] += 150
+        write_image(tmp_path / "mine" / "images" / f"leaf {i}.png", image)
+        write_labels(tmp_path / "mine" / "masks" / f"leaf {i}.png", mask)
+    done = command(
+        *("bench", "--data", tmp_path / "mine", "--methods", "kmeans,random_forest"),
+        *("--seeds", 1, "--out", tmp_path / "out", "--json"),
+    )
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    rows, _ = read_rows(answer["results"])
+    assert [row["dataset"] for row in rows] == ["mine", "mine"]
+    assert rows[1]["classes"] == ["value 0", "value 255"]
+    assert rows[1]["views"]["semantic"]["scores"]["mean_iou_dataset"] > 0.8
+    page = Path(answer["report"]).read_text(encoding="utf-8")
+    assert "random_forest" in page
+    assert list(Path(answer["report"]).parent.glob("pictures/*"))
