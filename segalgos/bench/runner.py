@@ -256,7 +256,7 @@ def _on_cluster(cells: list[Cell], limits: Limits, address: str) -> Iterator[dic
             for cell in cells
         }
         try:
-            for future in as_completed(futures):
+            for future in as_completed(futures, loop=client.loop):
                 error = future.exception()
                 if error is None:
                     yield future.result()

@@ -1,5 +1,6 @@
 """The same cells on a local dask cluster, with a worker killed on the way."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -17,14 +18,14 @@ HERE = Path(__file__).parent
 
 def dask(environment, tmp_path, *arguments):
     # dask logs to standard error; a file cannot fill up as a pipe would
-    log = open(tmp_path / f"{arguments[0]}-{time.time_ns()}.log", "w")  # noqa: SIM115
-    return subprocess.Popen(
-        [sys.executable, "-m", "distributed.cli.dask_" + arguments[0], *arguments[1:]],
-        cwd=HERE,
-        env=environment,
-        stdout=log,
-        stderr=log,
-    )
+    with open(tmp_path / f"{arguments[0]}-{time.time_ns()}.log", "w") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "distributed.cli.dask_" + arguments[0], *arguments[1:]],
+            cwd=HERE,
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
 
 
 @pytest.fixture
@@ -38,8 +39,6 @@ def cluster(environment, tmp_path):
     while not about.exists() or not about.read_text():
         assert scheduler.poll() is None
         time.sleep(0.05)
-    import json
-
     address = json.loads(about.read_text())["address"]
     options = ("--no-nanny", "--nthreads", "1", "--no-dashboard")
     workers = [dask(environment, tmp_path, "worker", address, *options) for _ in range(2)]
