@@ -295,7 +295,7 @@ def bench(
     seeds: Annotated[int, typer.Option(min=1, help="Runs of a method that is random.")] = 3,
     budget: Annotated[
         str, typer.Option(help="Time to learn, for methods that can be told: 20s, 5m, 1h.")
-    ] = "10s",
+    ] = "8s",
     out: Annotated[Path, typer.Option(help="Folder of results; a rerun continues there.")] = Path(
         "segalgos-bench"
     ),

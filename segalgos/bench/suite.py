@@ -297,7 +297,7 @@ def make_cells(
     choices: list[DataChoice],
     *,
     seeds: int = 3,
-    budget: float = 10.0,
+    budget: float = 8.0,
     split: str | None = None,
     tune: bool = True,
     max_images: int | None = None,
@@ -310,7 +310,7 @@ def make_cells(
     choices : list of DataChoice
     seeds : int, default=3
         For methods with randomness; others run once.
-    budget : float, default=10
+    budget : float, default=8
         Seconds of learning.
     split : str, optional
         What to score; by default "test" where it exists, else "val".
