@@ -540,6 +540,12 @@ def check_prompts(
             "Prompts(points=[[row, column]])."
         )
     size = np.array(shape, float)
+    for values, n_numbers in ((prompts.points, len(shape)), (prompts.boxes, 2 * len(shape))):
+        if values is not None and values.shape[1] != n_numbers:
+            raise ValueError(
+                f"{caller}: {name} have {values.shape[1]} numbers a point or box, the image of "
+                f"{tuple(shape)} needs {n_numbers}."
+            )
     if prompts.points is not None and (
         (prompts.points < 0).any() or (prompts.points >= size).any()
     ):
@@ -548,7 +554,7 @@ def check_prompts(
             "column."
         )
     if prompts.boxes is not None and (
-        (prompts.boxes < 0).any() or (prompts.boxes[:, 2:] > size).any()
+        (prompts.boxes < 0).any() or (prompts.boxes[:, len(shape) :] > size).any()
     ):
         raise ValueError(
             f"{caller}: {name}.boxes reach outside the image of {tuple(shape)}: boxes are row0, "

@@ -348,17 +348,19 @@ def _decode(segmentation: Any, shape: tuple[int, int] | None, where: str) -> NDA
 class Prompts:
     """What a person points at: the input of interactive segmenters.
 
+    Everything may be given for a volume too; the slice then comes before the row.
+
     Parameters
     ----------
-    points : (N, 2) float, optional
+    points : (N, 2) or (N, 3) float, optional
         Row and column in pixels.
     point_labels : (N,) int, optional
         1 inside the object, 0 outside; all 1 when left out.
-    boxes : (M, 4) float, optional
+    boxes : (M, 4) or (M, 6) float, optional
         Half-open: row0, col0, row1, col1. One box may be given as (4,).
-    scribbles : (H, W) int, optional
+    scribbles : (H, W) or (D, H, W) int, optional
         A label map; -1 where nothing was drawn.
-    mask : (H, W) bool, optional
+    mask : (H, W) or (D, H, W) bool, optional
         A rough mask to start from.
 
     Raises
@@ -378,7 +380,8 @@ class Prompts:
             object.__setattr__(self, name, value)
 
         if self.points is not None:
-            put("points", _finite(self.points, float, (None, 2), "Prompts: points"))
+            n_axes = 3 if np.shape(self.points)[-1:] == (3,) else 2
+            put("points", _finite(self.points, float, (None, n_axes), "Prompts: points"))
             n = len(self.points)
             labels = np.ones(n) if self.point_labels is None else self.point_labels
             put("point_labels", _finite(labels, np.int32, (n,), "Prompts: point_labels"))
@@ -388,22 +391,55 @@ class Prompts:
             raise ValueError("Prompts: point_labels without points: pass points=(N, 2) too.")
         if self.boxes is not None:
             boxes = np.atleast_2d(np.asarray(self.boxes))
-            put("boxes", _finite(boxes, float, (None, 4), "Prompts: boxes"))
-            if (self.boxes[:, 2:] <= self.boxes[:, :2]).any():
+            n_axes = 3 if boxes.shape[-1] == 6 else 2
+            put("boxes", _finite(boxes, float, (None, 2 * n_axes), "Prompts: boxes"))
+            if (self.boxes[:, n_axes:] <= self.boxes[:, :n_axes]).any():
                 raise ValueError(
                     "Prompts: a box has no area: expected row0 < row1 and col0 < col1."
                 )
         if self.scribbles is not None:
-            put("scribbles", _finite(self.scribbles, np.int32, (None, None), "Prompts: scribbles"))
+            shape = (None,) * (3 if np.ndim(self.scribbles) == 3 else 2)
+            put("scribbles", _finite(self.scribbles, np.int32, shape, "Prompts: scribbles"))
         if self.mask is not None:
             mask = np.asarray(self.mask)
-            if mask.ndim != 2 or mask.dtype != bool:
+            if mask.ndim not in (2, 3) or mask.dtype != bool:
                 raise ValueError(
-                    f"Prompts: mask is {mask.dtype} of shape {mask.shape}, expected bool (H, W)."
+                    f"Prompts: mask is {mask.dtype} of shape {mask.shape}, expected bool (H, W) "
+                    "or (D, H, W)."
                 )
             put("mask", mask)
         if all(v is None for v in (self.points, self.boxes, self.scribbles, self.mask)):
             raise ValueError("Prompts: nothing given: pass points, boxes, scribbles or a mask.")
+
+    def seeds(self, shape: tuple[int, ...]) -> NDArray[np.int32]:
+        """Draw what is known of each pixel; `mask`, which is only a guess, is left out.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Of the image, (H, W) or (D, H, W).
+
+        Returns
+        -------
+        ndarray of int32
+            Of that shape. Ids of scribbles, over them 1 and 0 at points, under them 0
+            outside all boxes; -1 where nothing is known.
+        """
+        seeds = np.full(shape, -1, np.int32)
+        if self.boxes is not None:
+            seeds[:] = 0
+            n_axes = len(shape)
+            # A pixel is inside if its square, half-open as the box, has any part in it.
+            starts = np.floor(self.boxes[:, :n_axes]).astype(int)
+            stops = np.ceil(self.boxes[:, n_axes:]).astype(int)
+            for start, stop in zip(starts, stops, strict=True):
+                seeds[tuple(map(slice, start, stop))] = -1
+        if self.scribbles is not None:
+            np.copyto(seeds, self.scribbles, where=self.scribbles >= 0)
+        if self.points is not None:
+            pixels = self.points.astype(int)
+            seeds[tuple(pixels.T)] = self.point_labels
+        return seeds
 
 
 @dataclass(frozen=True, eq=False)
