@@ -312,3 +312,7 @@ def test_check_prompts():
         check_prompts(Prompts(scribbles=np.zeros((3, 3), int)), (3, 4), "A")
     with pytest.raises(ValueError, match=r"prompts.mask has shape"):
         check_prompts(Prompts(mask=np.ones((3, 3), bool)), (3, 4), "A")
+    for volume in (Prompts(points=[[0, 0, 0]]), Prompts(boxes=[0, 0, 0, 1, 1, 1])):
+        assert check_prompts(volume, (2, 3, 4), "A") is volume
+        with pytest.raises(ValueError, match=r"A: prompts have \d numbers .* needs \d"):
+            check_prompts(volume, (3, 4), "A")

@@ -296,6 +296,36 @@ def test_prompts():
     assert prompts.scribbles.dtype == np.int32
 
 
+def test_prompts_are_painted_as_seeds():
+    scribbles = np.full((4, 6), -1)
+    scribbles[0] = 7
+    prompts = Prompts(
+        points=[[0, 0], [3.9, 5.9]],
+        point_labels=[1, 0],
+        boxes=[[0.5, 1, 3, 4], [1, 3, 2, 6]],
+        scribbles=scribbles,
+    )
+    seeds = prompts.seeds((4, 6))
+    assert seeds.dtype == np.int32
+    np.testing.assert_array_equal(
+        seeds,
+        [[1, 7, 7, 7, 7, 7], [0, -1, -1, -1, -1, -1], [0, -1, -1, -1, 0, 0], [0, 0, 0, 0, 0, 0]],
+    )
+    assert (Prompts(mask=np.ones((4, 6), bool)).seeds((4, 6)) == -1).all()
+
+
+def test_prompts_for_volumes():
+    prompts = Prompts(points=[[1, 2, 3]], boxes=[0, 1, 2, 2, 3, 4])
+    seeds = prompts.seeds((3, 4, 5))
+    assert seeds[1, 2, 3] == 1
+    assert (seeds == -1).sum() == 7
+    assert (seeds == 0).sum() == 52
+    scribbles = np.zeros((3, 4, 5), int)
+    assert (Prompts(scribbles=scribbles).seeds((3, 4, 5)) == 0).all()
+    with pytest.raises(ValueError, match="no area"):
+        Prompts(boxes=[0, 1, 2, 2, 1, 4])
+
+
 @pytest.mark.parametrize(
     ("keywords", "error", "words"),
     [

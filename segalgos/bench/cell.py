@@ -33,8 +33,10 @@ from segalgos import parallel
 from segalgos.base import Segmenter
 from segalgos.bench.store import safe_name
 from segalgos.bench.suite import GRIDS, PRESETS, Cell
+from segalgos.bench.user import dab
 from segalgos.bench.views import (
     NOTES,
+    PROMPTED,
     ViewScorer,
     contour_labels,
     partition_from_contours,
@@ -86,14 +88,18 @@ class Contestant:
     Attributes
     ----------
     task : str
-        Of its outputs: that of the segmenter, or "contours".
+        Of its outputs: that of the segmenter, "contours", or for an interactive one what the
+        simulated user points at.
     """
 
     def __init__(self, segmenter: Segmenter, dataset: Dataset):
         self.segmenter = segmenter
         self.dataset = dataset
         self.task = segmenter.traits.task
-        if self.task == "semantic" and "semantic" not in dataset.views:
+        self.prompted = self.task == "interactive"
+        if self.prompted:
+            self.task = "semantic" if "semantic" in dataset.views else "partition"
+        elif self.task == "semantic" and "semantic" not in dataset.views:
             self.task = "contours"
         self.threshold = 0.5
 
@@ -109,14 +115,21 @@ class Contestant:
             targets = [sample.labels for sample in samples]
         self.segmenter.fit([sample.image for sample in samples], targets)
 
-    def segment(self, image: NDArray) -> NDArray[np.int32] | Instances:
-        """Segment one image as a user of the method would."""
+    def segment(self, sample: Sample) -> NDArray[np.int32] | Instances:
+        """Segment one image as a user of the method would; only a prompted one sees its truth."""
+        image = sample.image
+        if self.prompted:
+            return self.segmenter.predict(image, prompts=dab(truth_map(self.task, sample)))
         if not self.segmenter.traits.needs_labels:
             # Learns nothing that lasts: each image is segmented on its own.
             return clone(self.segmenter).fit_predict(image)
         if self.task == "contours":
             return partition_from_contours(self.contours(image), self.threshold)
         return self.segmenter.predict(image)
+
+    def note(self, view: str) -> str:
+        """What a reader must know of its scores in a view."""
+        return PROMPTED if self.prompted else NOTES.get((self.task, view), "")
 
     def contours(self, image: NDArray) -> NDArray[np.float32]:
         """Contour probability; a method that saw no contour gives none."""
@@ -129,7 +142,7 @@ class Contestant:
         view = self.dataset.views[0]
         scorer = ViewScorer(view, len(self.dataset.classes))
         for sample in samples:
-            scorer.add(see_as(view, self.segment(sample.image), self.task, sample), sample)
+            scorer.add(see_as(view, self.segment(sample), self.task, sample), sample)
         return scorer.headline()
 
     def tune(self, samples: list[Sample], grid: dict[str, tuple]) -> dict[str, Any]:
@@ -195,7 +208,7 @@ def run(cell: Cell) -> dict[str, Any]:
 
     first_seconds = None
     if not traits.needs_labels:  # before tuning, so that it holds what compiling costs
-        first_seconds, _ = _timed(contestant.segment, test[0].image)
+        first_seconds, _ = _timed(contestant.segment, test[0])
     grid = {k: v for k, v in GRIDS.get(cls.__name__, {}).items() if k not in cell.method.params}
     learns = traits.needs_labels
     tunes = cell.tune and (grid or contestant.task == "contours")
@@ -213,7 +226,7 @@ def run(cell: Cell) -> dict[str, Any]:
             seconds += more
         row["fit_seconds"] = seconds
     if first_seconds is None:
-        first_seconds, _ = _timed(contestant.segment, test[0].image)
+        first_seconds, _ = _timed(contestant.segment, test[0])
 
     views = [view for view in test.views if (contestant.task, view) in SEEN]
     scorers = {view: ViewScorer(view, len(test.classes)) for view in views}
@@ -223,7 +236,7 @@ def run(cell: Cell) -> dict[str, Any]:
     run_name = safe_name(f"{cell.method.label}-{cell.seed}")
     about_pictures, names, seconds = [], [], []
     for index, sample in enumerate(test):
-        took, output = _timed(contestant.segment, sample.image)
+        took, output = _timed(contestant.segment, sample)
         seconds.append(took)
         names.append(sample.name)
         check_output(output, sample.image, contestant.task)
@@ -243,7 +256,7 @@ def run(cell: Cell) -> dict[str, Any]:
         "status": "ok",
         "params": {k: _plain(v) for k, v in segmenter.get_params().items()},
         "views": {
-            view: {"note": NOTES.get((contestant.task, view), ""), **scorers[view].result()}
+            view: {"note": contestant.note(view), **scorers[view].result()}
             for view in views
         },
         "image_names": names,

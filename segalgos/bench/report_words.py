@@ -52,6 +52,9 @@ NOTES = {
     "oracle": "each region gets its best true class; an upper bound, which no prediction without "
     "the truth can claim",
     "connected components": "each connected piece of a class counts as one region or object",
+    "one dab in each true region": "the method waits for a person; a simulated one, who knows the "
+    "truth, touched each of its regions or classes once with a brush of 5 pixels radius where it "
+    "is thickest (with several annotators, the first one's)",
     "basins between learned contours": "the method learned where people draw contours; the basins "
     "between its contours are the regions",
 }

@@ -204,7 +204,7 @@ def parse_methods(text: str | None) -> list[Method]:
         families = {entry.family for entry in catalog.ENTRIES}
         if name == "all" or name in families:
             entries = [e for e in catalog.ENTRIES if name in ("all", e.family) and e.installed]
-            targets = [entry.key for entry in entries if entry.task != "interactive"]
+            targets = [entry.key for entry in entries]
         elif ":" in name:
             targets = [name]
         else:
@@ -329,9 +329,7 @@ def make_cells(
         fit_split, test_split, dataset = _open(data, split)
         for method in methods:
             traits = method.load().traits
-            if traits.task == "interactive" or (
-                traits.task == "instance" and "instance" not in dataset.views
-            ):
+            if traits.task == "instance" and "instance" not in dataset.views:
                 left_out.append(
                     f"{method.label} on {data.label}: it is {traits.task}, the data set has "
                     f"{', '.join(dataset.views)}"

@@ -1,14 +1,16 @@
 """How unlike outputs meet in one table: an output is seen as another kind of truth.
 
-==========  ==========  ==================================================================
-output      seen as     how
-==========  ==========  ==================================================================
-any         partition   its regions: connected components of classes, objects
-partition   semantic    each region gets its best true class: "oracle", an upper bound
-semantic    instance    connected components of each class but the first (background)
-contours    partition   a semantic method that learned where people drew contours:
-                        basins between them
-==========  ==========  ==================================================================
+===========  ==========  ==================================================================
+output       seen as     how
+===========  ==========  ==================================================================
+any          partition   its regions: connected components of classes, objects
+partition    semantic    each region gets its best true class: "oracle", an upper bound
+semantic     instance    connected components of each class but the first (background)
+contours     partition   a semantic method that learned where people drew contours:
+                         basins between them
+interactive  any         what the simulated user points at: classes where the data set has
+                         them, else regions
+===========  ==========  ==================================================================
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from segalgos.results import Instances
 __all__ = [
     "HEADLINES",
     "NOTES",
+    "PROMPTED",
     "ViewScorer",
     "contour_labels",
     "partition_from_contours",
@@ -48,6 +51,9 @@ NOTES = {
     ("semantic", "instance"): "connected components",
     ("contours", "partition"): "basins between learned contours",
 }
+
+#: Note of methods that a simulated user prompted; see `segalgos.bench.user`.
+PROMPTED = "one dab in each true region"
 
 OBJECTS = 1 << 20  # objects are coded as class * OBJECTS + number: no image has more
 MIN_BASIN = 20  # pixels; smaller dips of the contour probability are noise
