@@ -90,6 +90,29 @@ SCORES = {
         "The part of it that comes from merging regions.",
         lower_is_better=True,
     ),
+    "boundary_recall": Word(
+        "boundary recall",
+        "Share of the true boundary pixels with a boundary of the output within .0025 of the "
+        "diagonal; mean over annotators and images. Many small regions find every boundary.",
+    ),
+    "undersegmentation_error": Word(
+        "underseg. error",
+        "Area by which regions of the output leak over true regions, the smaller of the parts "
+        "inside and outside, as a share of the image (Neubert and Protzel).",
+        lower_is_better=True,
+    ),
+    "achievable_segmentation_accuracy": Word(
+        "achievable acc.",
+        "Share of pixels that are right if each region takes its most frequent true region.",
+    ),
+    "explained_variation": Word(
+        "expl. variation",
+        "Share of the image's variance of colours that the regions' mean colours explain.",
+    ),
+    "compactness": Word(
+        "compactness",
+        "Area over that of a circle of the same perimeter, averaged over pixels; .785 for squares.",
+    ),
     "n_regions": Word("regions", "Number of regions of the output; mean over images."),
     "mean_iou_dataset": Word(
         "mean IoU",

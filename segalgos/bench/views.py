@@ -30,6 +30,7 @@ __all__ = [
     "HEADLINES",
     "NOTES",
     "PROMPTED",
+    "SUPERPIXEL_SCORES",
     "ViewScorer",
     "contour_labels",
     "partition_from_contours",
@@ -43,6 +44,15 @@ HEADLINES = {
     "semantic": "mean_iou_dataset",
     "instance": "mean_matching_ap",
 }
+
+#: Scores of `segalgos.metrics.superpixel_scores` that stand beside those of regions.
+SUPERPIXEL_SCORES = (
+    "boundary_recall",
+    "undersegmentation_error",
+    "achievable_segmentation_accuracy",
+    "explained_variation",
+    "compactness",
+)
 
 #: What a reader must know of a view of an output: (task, view) -> note.
 NOTES = {
@@ -215,7 +225,10 @@ class ViewScorer:
         sample : Sample
         """
         if self.view == "partition":
-            self._parts.append(metrics.region_scores(prediction, list(sample.annotations)))
+            truths = list(sample.annotations)
+            as_superpixels = metrics.superpixel_scores(prediction, truths, sample.image)
+            as_superpixels = {name: as_superpixels[name] for name in SUPERPIXEL_SCORES}
+            self._parts.append(metrics.region_scores(prediction, truths) | as_superpixels)
         elif self.view == "semantic":
             self._parts.append(metrics.semantic_counts(prediction, sample.labels, self.n_classes))
         else:
@@ -240,7 +253,7 @@ class ViewScorer:
         """
         if self.view == "partition":
             images = {name: [part[name] for part in self._parts] for name in self._parts[0]}
-            scores = {name: float(np.nanmean(values)) for name, values in images.items()}
+            scores = {name: _mean_of_defined(values) for name, values in images.items()}
         elif self.view == "semantic":
             counts = np.stack(self._parts)
             scores = metrics.semantic_scores_from_counts(counts)
@@ -266,6 +279,11 @@ class ViewScorer:
             "scores": {k: np.asarray(v).tolist() for k, v in scores.items()},
             "images": {k: np.asarray(v).tolist() for k, v in images.items()},
         }
+
+
+def _mean_of_defined(values: list[float]) -> float:
+    defined = [value for value in values if not np.isnan(value)]
+    return float(np.mean(defined)) if defined else np.nan
 
 
 def _match_by_class(

@@ -1,4 +1,4 @@
-from . import contingency, instances, regions, semantic
+from . import contingency, instances, regions, semantic, superpixels
 from .contingency import ContingencyTable, contingency_table
 from .instances import instance_counts, instance_scores, instance_scores_from_counts
 from .regions import (
@@ -8,6 +8,7 @@ from .regions import (
     region_scores_from_tables,
 )
 from .semantic import semantic_counts, semantic_scores, semantic_scores_from_counts
+from .superpixels import superpixel_scores
 
 __all__ = [
     "ContingencyTable",
@@ -26,4 +27,6 @@ __all__ = [
     "semantic_counts",
     "semantic_scores",
     "semantic_scores_from_counts",
+    "superpixel_scores",
+    "superpixels",
 ]

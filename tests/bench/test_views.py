@@ -104,3 +104,12 @@ def test_components_keep_unlabelled_pixels_apart():
     regions = components(labels)
     assert regions[0, 3] == -1
     assert sorted(np.unique(regions)) == [-1, 0, 1, 2, 3]
+
+
+def test_regions_are_scored_as_superpixels_too(sample):
+    fine = np.arange(600, dtype=np.int32).reshape(20, 30)
+    result = score("partition", fine, "partition", sample)
+    assert result["scores"]["achievable_segmentation_accuracy"] == 1
+    assert result["scores"]["undersegmentation_error"] == 0
+    assert result["images"]["boundary_recall"] == [1]
+    assert np.isnan(result["scores"]["explained_variation"])  # the image has one colour
