@@ -1,8 +1,8 @@
-"""SLIC superpixels."""
+"""SLIC superpixels, with a given or an adaptive compactness (SLICO)."""
 
 from __future__ import annotations
 
-import heapq
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -10,7 +10,16 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from segalgos.base import Segmenter, Traits
-from segalgos.checks import check_choice, check_image, check_int, check_mask, check_real
+from segalgos.checks import (
+    check_bool,
+    check_choice,
+    check_image,
+    check_int,
+    check_mask,
+    check_real,
+)
+from segalgos.clustering._connect import connect
+from segalgos.clustering._seeds import settle, spacing_of, spread
 from segalgos.color import find_data_range, rescale, rgb_to_lab
 from segalgos.parallel import map_strips
 from segalgos.smoothing import gaussian
@@ -18,109 +27,12 @@ from segalgos.smoothing import gaussian
 __all__ = ["SLICSegmenter", "slic"]
 
 WHITE = 100.0  # of channels that are not Lab, so that compactness means the same for them
+BLOCK = 16  # pixels whose distances are computed together
+CELL_BLOCKS = 9.5  # of pixels along a cell: fewer blur the centres
+SMALLEST_RANGE = 1.0  # of colours in a segment, where it takes the place of compactness
 
 
-# --- seeds -------------------------------------------------------------------------------
-
-
-def _spacing(mask, n_segments):
-    """Side of the cells that share a mask evenly, in pixels.
-
-    Axes thinner than a cell do not count: a line is cut into pieces, not into squares.
-    """
-    axes = range(mask.ndim)
-    inhabited = [np.flatnonzero(mask.any(axis=tuple(a for a in axes if a != b))) for b in axes]
-    extents = sorted(int(np.ptp(planes)) + 1 for planes in inhabited)
-    area = np.count_nonzero(mask) / n_segments
-    while len(extents) > 1 and extents[0] < area ** (1 / len(extents)):
-        area /= extents.pop(0)
-    return max(area ** (1 / len(extents)), 1.0)
-
-
-def _spread(mass, n_seeds, spacing):
-    """Place seeds so that each has about the same mass around it.
-
-    The first axis is cut into slabs of about `spacing`, each slab gets seeds by its mass,
-    and places them on its other axes in the same way.
-
-    Parameters
-    ----------
-    mass : (D, H, W), (H, W) or (W,) bool or int
-    n_seeds : int
-    spacing : float
-
-    Returns
-    -------
-    (n_seeds, ndim) intp
-        Positions where mass is not zero.
-    """
-    if mass.ndim == 1:
-        # The middle of each n-th part, in integers. Of two middles the lower, as ties in
-        # distance go to the lower index too: so a plain image gets even cells.
-        cumulative = np.cumsum(mass, dtype=np.int64)
-        ranks = (2 * np.arange(n_seeds) + 1) * cumulative[-1]
-        return np.searchsorted(2 * n_seeds * cumulative, ranks)[:, None]
-    of_planes = mass.sum(axis=tuple(range(1, mass.ndim)))
-    planes = np.flatnonzero(of_planes)
-    n_slabs = min(max(round(len(planes) / spacing), 1), n_seeds, len(planes))
-    slabs = np.array_split(planes, n_slabs)
-    shares = np.cumsum([of_planes[slab].sum() for slab in slabs]) / of_planes.sum()
-    counts = np.diff(np.rint(shares * n_seeds).astype(int), prepend=0)
-    seeds = []
-    for slab, count in zip(slabs, counts, strict=True):
-        if count:
-            within = mass[slab[0] : slab[-1] + 1]
-            rest = _spread(within.sum(axis=0), count, spacing)
-            # In each seed's column, the plane with mass that is nearest to the middle.
-            distance = np.abs(np.arange(len(within)) - (len(within) - 1) / 2)[:, None]
-            column = within[(slice(None), *rest.T)] > 0
-            plane = slab[0] + np.argmin(np.where(column, distance, np.inf), axis=0)
-            seeds.append(np.column_stack([plane, rest]))
-    return np.concatenate(seeds)
-
-
-@njit(nogil=True, cache=True)
-def _gradient(features, mask, z, y, x):
-    total = 0.0
-    for dz, dy, dx in ((1, 0, 0), (0, 1, 0), (0, 0, 1)):
-        # A neighbour outside the image or the mask is as if it were the pixel itself.
-        z1, y1, x1, z2, y2, x2 = z, y, x, z, y, x
-        if z >= dz and y >= dy and x >= dx and mask[z - dz, y - dy, x - dx]:
-            z1, y1, x1 = z - dz, y - dy, x - dx
-        exists = z + dz < mask.shape[0] and y + dy < mask.shape[1] and x + dx < mask.shape[2]
-        if exists and mask[z + dz, y + dy, x + dx]:
-            z2, y2, x2 = z + dz, y + dy, x + dx
-        for c in range(features.shape[0]):
-            difference = np.float64(features[c, z2, y2, x2]) - np.float64(features[c, z1, y1, x1])
-            total += difference * difference
-    return total
-
-
-@njit(nogil=True, cache=True)
-def _settle(features, mask, seeds):
-    """Move each seed to the lowest gradient around it, so that none starts on an edge.
-
-    Parameters
-    ----------
-    features : (C, D, H, W) float32
-    mask : (D, H, W) bool
-    seeds : (n_seeds, 3) intp, overwritten
-    """
-    depth, height, width = mask.shape
-    for s in range(seeds.shape[0]):
-        z, y, x = seeds[s]
-        lowest = _gradient(features, mask, z, y, x)
-        for z2 in range(max(z - 1, 0), min(z + 2, depth)):
-            for y2 in range(max(y - 1, 0), min(y + 2, height)):
-                for x2 in range(max(x - 1, 0), min(x + 2, width)):
-                    if mask[z2, y2, x2]:
-                        gradient = _gradient(features, mask, z2, y2, x2)
-                        if gradient < lowest:
-                            lowest = gradient
-                            seeds[s, 0], seeds[s, 1], seeds[s, 2] = z2, y2, x2
-
-
-# --- local k-means -----------------------------------------------------------------------
+# --- kernels -----------------------------------------------------------------------------
 
 
 @njit(nogil=True, cache=True)
@@ -129,303 +41,381 @@ def _window(position, reach, size):
 
 
 @njit(nogil=True, cache=True)
-def _assign(features, mask, positions, colors, reach, weight, nearest, labels, first, last):
+def _windows(positions, reach, shape, first, last):
+    """Find the centres whose windows meet a range of rows.
+
+    Returns
+    -------
+    (n, 7) intp
+        Index of the centre, and its window's first and last + 1 slice, row and column.
+    """
+    depth, height, width = shape
+    windows = np.empty((positions.shape[0], 7), np.intp)
+    n = 0
+    for k in range(positions.shape[0]):
+        z0, z1 = _window(positions[k, 0], reach, depth)
+        y0, y1 = _window(positions[k, 1], reach, height)
+        if z0 * height + y0 < last and (z1 - 1) * height + y1 > first:
+            x0, x1 = _window(positions[k, 2], reach, width)
+            windows[n, 0], windows[n, 1], windows[n, 2], windows[n, 3] = k, z0, z1, y0
+            windows[n, 4], windows[n, 5], windows[n, 6] = y1, x0, x1
+            n += 1
+    return windows[:n].copy()
+
+
+@njit(nogil=True, cache=True)
+def _assign(
+    features, mask, positions, colors, tightness, reach, weight, labels, every, first, last
+):
     """Give the pixels of some rows the nearest centre whose window holds them.
 
     Parameters
     ----------
     features : (C, D, H, W) float32
-    mask : (D, H, W) bool
+    mask : (D, H, W) uint8, 1 inside
     positions : (n_centers, 3) float64
     colors : (n_centers, C) float32
+    tightness : (n_centers,) float32
+        Of squared distance in colour to a centre.
     reach : float
         Half the side of a centre's window.
     weight : float32
-        Of squared distance in space against squared distance in colour, (m / S)².
-    nearest : (D, H, W) float32, overwritten
-        Scratch.
+        Of squared distance in space.
     labels : (D, H, W) int32, overwritten
         -1 outside the mask, ``n_centers`` where no window reaches.
+    every : int
+        Step from row to row, for a sample of the rows.
     first, last : int
         Range of rows, counted over all slices.
+
+    Returns
+    -------
+    lowest, highest : int
+        Range (half-open) of the centres that may have got pixels.
 
     Notes
     -----
     O(n_pixels * C) time, as each pixel lies in about four (in volumes eight) windows. Ties
-    go to the lower index.
+    go to the lower index. A row is worked on in blocks of `BLOCK` pixels: loops of fixed
+    length become vectors without a rest.
     """
     n_channels, depth, height, width = features.shape
     n_centers = positions.shape[0]
-    distance = np.empty(width, np.float32)
-    for row in range(first, last):
+    windows = _windows(positions, reach, (depth, height, width), first, last)
+    n_blocks = (width + BLOCK - 1) // BLOCK
+    padded = np.zeros((n_channels, n_blocks * BLOCK), np.float32)
+    padded_nearest = np.full(n_blocks * BLOCK, -1, np.float32)
+    padded_label = np.full(n_blocks * BLOCK, -1, np.int32)
+    blocks = padded.reshape(n_channels, n_blocks, BLOCK)
+    nearest, label = padded_nearest.reshape(-1, BLOCK), padded_label.reshape(-1, BLOCK)
+    distance = np.empty(BLOCK, np.float32)
+    for row in range(first, last, every):
         z, y = row // height, row % height
+        for c in range(n_channels):
+            source, target = features[c, z, y], padded[c]
+            for x in range(width):
+                target[x] = source[x]
+        inside = mask[z, y]
         for x in range(width):
-            inside = mask[z, y, x]
-            nearest[z, y, x] = np.inf if inside else -1
-            labels[z, y, x] = n_centers if inside else -1
-    for k in range(n_centers):
-        z0, z1 = _window(positions[k, 0], reach, depth)
-        y0, y1 = _window(positions[k, 1], reach, height)
-        x0, x1 = _window(positions[k, 2], reach, width)
-        cz, cy, cx = positions[k, 0], positions[k, 1], np.float32(positions[k, 2])
-        for z in range(max(z0, first // height), min(z1, (last - 1) // height + 1)):
-            for y in range(max(y0, first - z * height), min(y1, last - z * height)):
-                # Slices, so that the loops below run from 0 and become vectors.
-                across = weight * np.float32((z - cz) ** 2 + (y - cy) ** 2)
-                span = distance[: x1 - x0]
-                for i in range(span.shape[0]):
-                    span[i] = across + weight * (np.float32(x0 + i) - cx) ** 2
-                for c in range(n_channels):
-                    plane, color = features[c, z, y, x0:x1], colors[k, c]
-                    for i in range(span.shape[0]):
-                        span[i] += (plane[i] - color) ** 2
-                near, label = nearest[z, y, x0:x1], labels[z, y, x0:x1]
-                for i in range(span.shape[0]):
-                    closer = span[i] < near[i]
-                    near[i] = span[i] if closer else near[i]
-                    label[i] = k if closer else label[i]
+            padded_nearest[x] = np.inf if inside[x] else -1
+            padded_label[x] = n_centers if inside[x] else -1
+        for j in range(windows.shape[0]):
+            k, z0, z1, y0, y1, x0, x1 = windows[j]
+            if not (z0 <= z < z1 and y0 <= y < y1):
+                continue
+            across = weight * np.float32((z - positions[k, 0]) ** 2 + (y - positions[k, 1]) ** 2)
+            scale, index = tightness[k], np.int32(k)
+            for b in range(x0 // BLOCK, (x1 + BLOCK - 1) // BLOCK):
+                offset = np.float32(b * BLOCK - positions[k, 2])
+                begin, end = np.int32(x0 - b * BLOCK), np.int32(x1 - b * BLOCK)
+                if n_channels == 3:  # as below, but the distance stays in registers
+                    plane0, plane1, plane2 = blocks[0, b], blocks[1, b], blocks[2, b]
+                    color0, color1, color2 = colors[k, 0], colors[k, 1], colors[k, 2]
+                    for i in range(BLOCK):
+                        d = (plane0[i] - color0) ** 2 + (plane1[i] - color1) ** 2
+                        distance[i] = d + (plane2[i] - color2) ** 2
+                else:
+                    distance[:] = 0
+                    for c in range(n_channels):
+                        plane, color = blocks[c, b], colors[k, c]
+                        for i in range(BLOCK):
+                            distance[i] += (plane[i] - color) ** 2
+                near, best = nearest[b], label[b]
+                for i in range(BLOCK):
+                    i32 = np.int32(i)
+                    along = np.float32(i32) + offset
+                    d = distance[i] * scale + (across + weight * (along * along))
+                    closer = (d < near[i]) & (i32 >= begin) & (i32 < end)
+                    near[i] = d if closer else near[i]
+                    best[i] = index if closer else best[i]
+        labels[z, y] = padded_label[:width]
+    if windows.shape[0] == 0:
+        return 0, 0
+    return windows[0, 0], windows[-1, 0] + 1
 
 
 @njit(nogil=True, cache=True)
-def _update(features, labels, positions, reach, new_positions, new_colors, first, last):
-    """Move some centres to the mean of their pixels.
+def _accumulate(features, labels, colors, lowest, adaptive, sums, largest, every, first, last):
+    """Add up the pixels of each centre in some rows.
 
     Parameters
     ----------
     features : (C, D, H, W) float32
     labels : (D, H, W) int32
-    positions : (n_centers, 3) float64
-    reach : float
-        As when the labels were given: a centre's pixels all lie in its window.
-    new_positions : (n_centers, 3) float64, overwritten
-    new_colors : (n_centers, C) float32, overwritten
-        Both stay as they are for a centre without pixels.
-    first, last : int
-        Range of centres.
+    colors : (n_centers, C) float32
+    lowest : int
+        Smallest label to count, at index 0 of the sums.
+    adaptive : bool
+        Whether to look for the largest distance.
+    sums : (n, 4 + C) float64
+        Of ones, slices, rows, columns and features; added to.
+    largest : (n,) float32
+        Squared distance of colour from a centre to its pixels; raised.
+    every, first, last : int
+        Rows, as in `_assign`.
     """
-    n_channels, depth, height, width = features.shape
-    # Sums of each column of the window: unlike one sum, they are vectors.
-    counts, of_z, of_y = np.empty(width), np.empty(width), np.empty(width)
-    of_color = np.empty((n_channels, width))
-    for k in range(first, last):
-        z0, z1 = _window(positions[k, 0], reach, depth)
-        y0, y1 = _window(positions[k, 1], reach, height)
-        x0, x1 = _window(positions[k, 2], reach, width)
-        n_columns = x1 - x0
-        counts[:n_columns] = 0
-        of_z[:n_columns] = 0
-        of_y[:n_columns] = 0
-        of_color[:, :n_columns] = 0
-        for z in range(z0, z1):
-            for y in range(y0, y1):
-                label = labels[z, y, x0:x1]
-                for i in range(label.shape[0]):
-                    counts[i] += 1.0 if label[i] == k else 0.0
-                    of_z[i] += z if label[i] == k else 0.0
-                    of_y[i] += y if label[i] == k else 0.0
-                for c in range(n_channels):
-                    plane, total = features[c, z, y, x0:x1], of_color[c]
-                    for i in range(label.shape[0]):
-                        total[i] += plane[i] if label[i] == k else 0.0
-        count = counts[:n_columns].sum()
-        if count > 0:
-            of_x = counts[:n_columns] * np.arange(x0, x1)
-            new_positions[k, 0] = of_z[:n_columns].sum() / count
-            new_positions[k, 1] = of_y[:n_columns].sum() / count
-            new_positions[k, 2] = of_x.sum() / count
+    n_channels, _, height, width = features.shape
+    for row in range(first, last, every):
+        z, y = row // height, row % height
+        line = labels[z, y]
+        end = 0
+        while end < width:
+            begin, label = end, line[end]
+            while end < width and line[end] == label:
+                end += 1
+            if label < 0 or label == colors.shape[0]:
+                continue
+            n, total = end - begin, sums[label - lowest]
+            total[0] += n
+            total[1] += n * z
+            total[2] += n * y
+            total[3] += n * (begin + end - 1) * 0.5
             for c in range(n_channels):
-                new_colors[k, c] = of_color[c, :n_columns].sum() / count
+                plane, of_run = features[c, z, y], 0.0
+                for x in range(begin, end):
+                    of_run += plane[x]
+                total[4 + c] += of_run
+            if adaptive:
+                for x in range(begin, end):
+                    distance = np.float32(0)
+                    for c in range(n_channels):
+                        distance += (features[c, z, y, x] - colors[label, c]) ** 2
+                    largest[label - lowest] = max(largest[label - lowest], distance)
 
 
-# --- connectivity ------------------------------------------------------------------------
-
-
-@njit(nogil=True, cache=True)
-def _flood(labels, steps, component, pixels, starts):
-    """Number the connected components of equal label in raster order.
+@njit(nogil=True, cache=True, error_model="numpy")  # a test for zero would stop vectors
+def _average(features, mask, sides, small, small_mask, first, last):
+    """Average blocks of pixels, inside the mask.
 
     Parameters
     ----------
-    labels : (n_padded,) int32
-        Below 0 outside the mask and on a border one pixel wide.
-    steps : (n_neighbours,) intp
-        To neighbours, as differences of flat indices.
-    component : (n_padded,) int32, overwritten
-        -1 outside the mask.
-    pixels : (n_pixels,) intp, overwritten
-        Flat indices of the mask's pixels, one component after the other.
-    starts : (n_pixels + 1,) intp, overwritten
-        Where in `pixels` each component begins.
+    features : (C, D, H, W) float32
+    mask : (D, H, W) uint8, 1 inside
+    sides : (3,) intp
+        Of a block; those at the end of an axis may be smaller.
+    small : (C, d, h, w) float32, overwritten
+    small_mask : (d, h, w) uint8, overwritten
+        1 where any pixel of the block is inside.
+    first, last : int
+        Range of rows of blocks, counted over all slices.
+    """
+    n_channels, depth, height, width = features.shape
+    h, w = small.shape[2], small.shape[3]
+    step = sides[2]
+    weights, counts = np.empty(width, np.float32), np.zeros(w * step, np.float32)
+    totals = np.zeros((n_channels, w * step), np.float32)
+    for row in range(first, last):
+        z, y = row // h, row % h
+        counts[:] = 0
+        totals[:] = 0
+        for z2 in range(z * sides[0], min((z + 1) * sides[0], depth)):
+            for y2 in range(y * sides[1], min((y + 1) * sides[1], height)):
+                inside = mask[z2, y2]
+                for x in range(width):
+                    weights[x] = inside[x]
+                    counts[x] += weights[x]
+                for c in range(n_channels):
+                    plane, total = features[c, z2, y2], totals[c]
+                    for x in range(width):
+                        total[x] += weights[x] * plane[x]
+        for x in range(w):
+            count = counts[x * step : (x + 1) * step].sum()
+            small_mask[z, y, x] = count > 0
+            for c in range(n_channels):
+                total = totals[c, x * step : (x + 1) * step].sum()
+                small[c, z, y, x] = total / max(count, np.float32(1))
+
+
+# --- rounds ------------------------------------------------------------------------------
+
+
+def _strip(shape):
+    """Rows a strip, at most some dozen strips: each looks at all centres."""
+    return max(1, 16384 // shape[2], shape[0] * shape[1] // 64)
+
+
+@dataclass
+class _Level:
+    """The image in its full size, or in averages of blocks."""
+
+    features: NDArray[np.float32]  # (C, d, h, w)
+    mask: NDArray[np.uint8]  # (d, h, w)
+    sides: NDArray[np.intp]  # (3,) of a pixel of this level, in pixels of the image
+
+    def averaged(self, side):
+        """Average blocks of so many pixels along each axis longer than one."""
+        sides = np.where(np.array(self.mask.shape) > 1, side, 1)
+        shape = tuple(-(-np.array(self.mask.shape) // sides))
+        features = np.empty((len(self.features), *shape), np.float32)
+        mask = np.empty(shape, np.uint8)
+        work = partial(_average, self.features, self.mask, sides, features, mask)
+        map_strips(work, shape[0] * shape[1], _strip(shape))
+        return _Level(features, mask, sides)
+
+
+@dataclass
+class _Centers:
+    """Centres of segments, and how distances to them are measured.
+
+    D² = (distance in colour)² / `squared_range` + `weight` * (distance in space)²
+    """
+
+    positions: NDArray[np.float64]  # (n_centers, 3), in pixels of the image
+    colors: NDArray[np.float32]  # (n_centers, C)
+    squared_range: NDArray[np.float32]  # (n_centers,)
+    weight: float
+    reach: float  # half the side of a window
+    adaptive: bool
+    n_moves: int = 0
+
+    def settle(self, level, n_rounds, every=1):
+        """Move the centres until they stay, and return the labels of the last round."""
+        labels = np.empty(level.mask.shape, np.int32)
+        for _ in range(n_rounds):
+            if not self.assign(level, labels, every, move=True):
+                break
+        return labels
+
+    def assign(self, level, labels, every=1, *, move):
+        """Give each pixel of a level its centre; then move the centres if asked.
+
+        Parameters
+        ----------
+        level : _Level
+        labels : (d, h, w) int32, overwritten
+        every : int, default=1
+            Look at a sample of the rows, and leave the labels of the others.
+        move : bool
+
+        Returns
+        -------
+        bool
+            Whether the centres changed.
+        """
+        n_centers, n_sums = len(self.colors), 4 + len(level.features)
+        positions = (self.positions - (level.sides - 1) / 2) / level.sides
+        side = level.sides.max()
+        reach, weight = self.reach / side, np.float32(self.weight * side**2)
+        tightness = 1 / self.squared_range
+
+        def work(first, last):
+            args = (level.features, level.mask, positions, self.colors, tightness)
+            lowest, highest = _assign(*args, reach, weight, labels, every, first, last)
+            if not move:
+                return None
+            sums = np.zeros((highest - lowest, n_sums))
+            farthest = np.zeros(highest - lowest, np.float32)
+            args = (level.features, labels, self.colors, lowest, self.adaptive)
+            _accumulate(*args, sums, farthest, every, first, last)
+            return slice(lowest, highest), sums, farthest
+
+        n_rows = level.mask.shape[0] * level.mask.shape[1]
+        parts = map_strips(work, n_rows, _strip(level.mask.shape))
+        if not move:
+            return False
+        sums, farthest = np.zeros((n_centers, n_sums)), np.zeros(n_centers, np.float32)
+        for part, sums_of_strip, farthest_of_strip in parts:
+            sums[part] += sums_of_strip
+            farthest[part] = np.maximum(farthest[part], farthest_of_strip)
+        return self._move(sums, farthest, level.sides)
+
+    def _move(self, sums, farthest, sides):
+        before = self.positions, self.colors, self.squared_range
+        counts = sums[:, :1]  # a centre without pixels stays
+        means = sums / np.maximum(counts, 1)
+        positions = means[:, 1:4] * sides + (sides - 1) / 2
+        self.positions = np.where(counts > 0, positions, self.positions)
+        self.colors = np.where(counts > 0, means[:, 4:].astype(np.float32), self.colors)
+        if self.adaptive:
+            # The largest so far, as the authors have it; the given one was a first guess.
+            least = self.squared_range if self.n_moves else np.float32(SMALLEST_RANGE**2)
+            self.squared_range = np.maximum(farthest, least)
+        self.n_moves += 1
+        after = self.positions, self.colors, self.squared_range
+        return not all(map(np.array_equal, before, after))
+
+
+def _cluster(features, mask, seeds, spacing, compactness, adaptive, max_iter, side):
+    """Cluster pixels around seeds, each within a window of twice the spacing.
+
+    Parameters
+    ----------
+    features : (C, D, H, W) float32
+    mask : (D, H, W) bool
+    seeds : (n_seeds, 3) intp
+    spacing, compactness : float
+    adaptive : bool
+        Measure the range of colours in each segment instead of taking `compactness`.
+    max_iter : int
+        Rounds.
+    side : int
+        Of blocks. With more than one pixel, averages of blocks show the centres their
+        places at a fraction of the cost; the last but one round looks at a sample of the
+        rows, and only the last at all pixels.
 
     Returns
     -------
-    int
-        How many components there are.
+    (D, H, W) int32
+        Index of a seed; ``n_seeds`` where no window reaches, -1 outside the mask.
     """
-    component[:] = -1
-    n_components, n_found = 0, 0
-    for origin in range(labels.shape[0]):
-        if labels[origin] < 0 or component[origin] >= 0:
-            continue
-        label = labels[origin]
-        starts[n_components] = n_done = n_found
-        component[origin] = n_components
-        pixels[n_found] = origin
-        n_found += 1
-        while n_done < n_found:
-            pixel = pixels[n_done]
-            n_done += 1
-            for step in steps:
-                other = pixel + step
-                if labels[other] == label and component[other] < 0:
-                    component[other] = n_components
-                    pixels[n_found] = other
-                    n_found += 1
-        n_components += 1
-    starts[n_components] = n_found
-    return n_components
-
-
-@njit(nogil=True, cache=True)
-def _find(parent, node):
-    while parent[node] != node:
-        parent[node] = parent[parent[node]]  # path halving
-        node = parent[node]
-    return node
-
-
-@njit(nogil=True, cache=True)
-def _join(component, pixels, starts, steps, sums, n_segments, min_size, parent):
-    """Join the smallest component to its most similar neighbour until few enough remain.
-
-    Parameters
-    ----------
-    component, pixels, starts, steps : as in `_flood`
-        `starts` cut to ``n_components + 1``.
-    sums : (n_components, C) float64
-        Sum of features; overwritten.
-    n_segments : int
-        How many to leave.
-    min_size : int
-        Smaller components are joined in any case. Those that the mask isolates stay, and
-        do not count.
-    parent : (n_components,) intp, overwritten
-        A tree for each joined component.
-
-    Notes
-    -----
-    O(n log n) time in the pixels of small components.
-    """
-    n_components = parent.shape[0]
-    size = starts[1:] - starts[:-1]
-    # The components that were joined form a chain, to walk over their pixels.
-    follower = np.full(n_components, -1)
-    tail = np.arange(n_components)
-    heap = [size[i] * n_components + i for i in range(n_components)]
-    heapq.heapify(heap)
-    n_left = n_components
-    while heap:
-        key = heapq.heappop(heap)
-        small, size_then = key % n_components, key // n_components
-        if parent[small] != small or size[small] != size_then:
-            continue  # it was joined to another, or grew, since
-        if n_left <= n_segments and size_then >= min_size:
-            break
-        best, best_distance = -1, np.inf
-        member = small
-        while member >= 0:
-            for pixel in pixels[starts[member] : starts[member + 1]]:
-                for step in steps:
-                    if component[pixel + step] < 0:
-                        continue
-                    other = _find(parent, component[pixel + step])
-                    if other in (small, best):
-                        continue
-                    distance = 0.0
-                    for c in range(sums.shape[1]):
-                        difference = sums[other, c] / size[other] - sums[small, c] / size[small]
-                        distance += difference * difference
-                    if distance < best_distance or (distance == best_distance and other < best):
-                        best, best_distance = other, distance
-            member = follower[member]
-        if best < 0:
-            n_left -= size_then < min_size
-            continue
-        parent[small] = best
-        size[best] += size[small]
-        for c in range(sums.shape[1]):
-            sums[best, c] += sums[small, c]
-        follower[tail[best]] = small
-        tail[best] = tail[small]
-        n_left -= 1
-        heapq.heappush(heap, size[best] * n_components + best)
-
-
-@njit(nogil=True, cache=True)
-def _sum_features(features, component, sums):
-    """Add up the features (C, D, H, W) of each component (D, H, W) in sums (n, C)."""
-    for z in range(component.shape[0]):
-        for y in range(component.shape[1]):
-            for x in range(component.shape[2]):
-                i = component[z, y, x]
-                if i >= 0:
-                    for c in range(features.shape[0]):
-                        sums[i, c] += features[c, z, y, x]
-
-
-@njit(nogil=True, cache=True)
-def _number(component, parent, labels):
-    """Number joined components in raster order."""
-    number = np.full(parent.shape[0], -1, np.int32)
-    n = 0
-    for z in range(component.shape[0]):
-        for y in range(component.shape[1]):
-            for x in range(component.shape[2]):
-                i = component[z, y, x]
-                if i >= 0:
-                    root = _find(parent, i)
-                    if number[root] < 0:
-                        number[root] = n
-                        n += 1
-                    labels[z, y, x] = number[root]
-
-
-def _connect(labels, features, n_segments, min_size):
-    """Make every label one connected piece, in place.
-
-    Parameters
-    ----------
-    labels : (D, H, W) int32, overwritten
-    features : (C, D, H, W) float32
-    n_segments, min_size : int
-        As in `_join`.
-    """
-    pad = [(1, 1) if n > 1 else (0, 0) for n in labels.shape]
-    padded = np.pad(labels, pad, constant_values=-1)
-    strides = np.array(padded.strides) // padded.itemsize
-    steps = np.array([s for s, (p, _) in zip(strides, pad, strict=True) if p], np.intp)
-    steps = np.concatenate([-steps, steps])
-    n_pixels = np.count_nonzero(labels >= 0)
-    component = np.empty(padded.shape, np.int32)
-    pixels, starts = np.empty(n_pixels, np.intp), np.empty(n_pixels + 1, np.intp)
-    n = _flood(padded.ravel(), steps, component.ravel(), pixels, starts)
-    inner = component[tuple(slice(p, p + n) for (p, _), n in zip(pad, labels.shape, strict=True))]
-    sums = np.zeros((n, len(features)))
-    _sum_features(features, inner, sums)
-    parent = np.arange(n)
-    starts = starts[: n + 1]
-    _join(component.ravel(), pixels, starts, steps, sums, n_segments, min_size, parent)
-    _number(inner, parent, labels)
+    # Without adaptive ranges the compactness moves to the other side: it may be 0.
+    squared_range = max(compactness, SMALLEST_RANGE) ** 2 if adaptive else 1
+    centers = _Centers(
+        positions=seeds.astype(np.float64),
+        colors=features[(slice(None), *seeds.T)].T.copy(),
+        squared_range=np.full(len(seeds), squared_range, np.float32),
+        weight=((1 if adaptive else compactness) / spacing) ** 2,
+        reach=spacing,
+        adaptive=adaptive,
+    )
+    image = _Level(features, mask.view(np.uint8), np.ones(3, int))
+    n_rounds = max_iter - 1  # that move the centres
+    if side > 1 and n_rounds > 0:
+        blocks = image.averaged(side)
+        centers.settle(blocks, n_rounds - 1)
+        n_rounds = 1
+    labels = centers.settle(image, n_rounds, every=side)
+    centers.assign(image, labels, move=False)
+    return labels
 
 
 # --- surface -----------------------------------------------------------------------------
 
 
 def _check_parameters(
-    caller, n_segments, compactness, max_iter, sigma, color_space, min_size_factor, data_range
+    caller,
+    n_segments,
+    compactness,
+    adaptive_compactness,
+    max_iter,
+    sigma,
+    color_space,
+    min_size_factor,
+    data_range,
 ):
     check_int(caller, "n_segments", n_segments, low=1)
     check_real(caller, "compactness", compactness, low=0, high=1e6)
+    check_bool(caller, "adaptive_compactness", adaptive_compactness)
     check_int(caller, "max_iter", max_iter, low=1)
     check_real(caller, "sigma", sigma, low=0, high=1000)
     check_choice(caller, "color_space", color_space, ("lab", "rgb"))
@@ -444,7 +434,7 @@ def _features(image, mask, sigma, color_space, data_range, caller):
         image = gaussian(rescale(image, data_range, WHITE), sigma, mask)
         data_range = WHITE
     if is_lab:
-        image = rgb_to_lab(image, data_range)
+        return rgb_to_lab(image, data_range, channels_first=True)
     return np.ascontiguousarray(np.moveaxis(image, -1, 0))
 
 
@@ -455,6 +445,7 @@ def _segment(
     *,
     n_segments,
     compactness,
+    adaptive_compactness,
     max_iter,
     sigma,
     color_space,
@@ -470,32 +461,15 @@ def _segment(
     n_pixels = np.count_nonzero(inside)
     n_segments = min(n_segments, n_pixels)
 
-    spacing = _spacing(inside, n_segments)
-    seeds = _spread(inside, n_segments, spacing)
+    spacing = spacing_of(inside, n_segments)
+    seeds = spread(inside, n_segments, spacing)
     if spacing >= 3:  # nearer ones could fall together
-        _settle(features, inside, seeds)
+        settle(features, inside, seeds)
     seeds = np.unique(seeds, axis=0)
-    positions = seeds.astype(np.float64)
-    colors = features[(slice(None), *seeds.T)].T.copy()
-
-    labels = np.empty(volume, np.int32)
-    nearest = np.empty(volume, np.float32)
-    weight = np.float32((compactness / spacing) ** 2)
-    n_rows = volume[0] * volume[1]
-    # At most some hundred strips: each looks at all centres.
-    strip = max(1, 32768 // volume[2], n_rows // 256)
-    for _ in range(max_iter):
-        args = (features, inside, positions, colors, spacing, weight, nearest, labels)
-        map_strips(partial(_assign, *args), n_rows, strip)
-        new_positions, new_colors = positions.copy(), colors.copy()
-        args = (features, labels, positions, spacing, new_positions, new_colors)
-        map_strips(partial(_update, *args), len(seeds), max(1, len(seeds) // 16))
-        stays = np.array_equal(positions, new_positions) and np.array_equal(colors, new_colors)
-        positions, colors = new_positions, new_colors
-        if stays:
-            break
+    args = (features, inside, seeds, spacing, compactness, adaptive_compactness, max_iter)
+    labels = _cluster(*args, side=max(1, int(spacing / CELL_BLOCKS)))
     min_size = max(1, int(min_size_factor * n_pixels / n_segments))
-    _connect(labels, features, n_segments, min_size)
+    connect(labels, features, n_segments, min_size)
     return labels.reshape(shape)
 
 
@@ -504,6 +478,7 @@ def slic(
     n_segments: int = 250,
     *,
     compactness: float = 10.0,
+    adaptive_compactness: bool = False,
     max_iter: int = 10,
     sigma: float = 0.0,
     color_space: str = "lab",
@@ -573,6 +548,7 @@ def slic(
     options = {
         "n_segments": n_segments,
         "compactness": compactness,
+        "adaptive_compactness": adaptive_compactness,
         "max_iter": max_iter,
         "sigma": sigma,
         "color_space": color_space,
@@ -632,6 +608,7 @@ class SLICSegmenter(Segmenter):
         n_segments: int = 250,
         *,
         compactness: float = 10.0,
+        adaptive_compactness: bool = False,
         max_iter: int = 10,
         sigma: float = 0.0,
         color_space: str = "lab",
@@ -641,6 +618,7 @@ class SLICSegmenter(Segmenter):
     ):
         self.n_segments = n_segments
         self.compactness = compactness
+        self.adaptive_compactness = adaptive_compactness
         self.max_iter = max_iter
         self.sigma = sigma
         self.color_space = color_space

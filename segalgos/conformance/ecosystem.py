@@ -61,7 +61,9 @@ def check_pipeline(segmenter: Segmenter) -> None:
     pipeline = Pipeline(steps).fit(data.images, data.targets)
     halved = halve(data.images)
     expected = predict(fresh(segmenter).fit(halved, data.targets), halved)
-    prompts = {"prompts": prompts_for(data.images)} if segmenter.traits.takes_prompts else {}
+    prompts = (
+        {"prompts": prompts_for(data.images)} if segmenter.traits.task == "interactive" else {}
+    )
     assert_same(pipeline.predict(data.images, **prompts), expected, "the pipeline and by hand")
     assert type(segmenter).__name__ in pipeline._repr_html_(), "its HTML does not show the method"
 

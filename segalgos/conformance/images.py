@@ -102,7 +102,7 @@ def check_not_a_batch(segmenter: Segmenter) -> None:
     """An empty list, an iterator, a mapping and None are refused."""
     model = fitted(segmenter)
     image = example(segmenter).images[0]
-    prompts = {"prompts": [clicks(image)]} if model.traits.takes_prompts else {}
+    prompts = {"prompts": [clicks(image)]} if model.traits.task == "interactive" else {}
     for what, images, kinds in (
         ("an empty list", [], ValueError),
         ("an iterator", iter([image]), TypeError),
@@ -119,7 +119,7 @@ def check_not_a_batch(segmenter: Segmenter) -> None:
 def check_path_refused(segmenter: Segmenter) -> None:
     """A path is refused with the way to read it; no file is opened behind the user's back."""
     model = fitted(segmenter)
-    prompts = {"prompts": clicks(np.ones((9, 9)))} if model.traits.takes_prompts else {}
+    prompts = {"prompts": clicks(np.ones((9, 9)))} if model.traits.task == "interactive" else {}
     for path in ("photo.png", Path("photo.png")):
         for images in (path, [path]):
             with refused(f"{images!r}", TypeError, naming=("read_image",)):
@@ -161,7 +161,7 @@ def check_many_channels(segmenter: Segmenter) -> None:
     first = fresh(segmenter, channel_axis=0)
     turned = [np.moveaxis(image, -1, 0) for image in data.images]
     first.fit(turned, data.targets)
-    prompts = {"prompts": prompts_for(data.images)} if last.traits.takes_prompts else {}
+    prompts = {"prompts": prompts_for(data.images)} if last.traits.task == "interactive" else {}
     assert_same(first.predict(turned, **prompts), results, "channels first and last")
 
 

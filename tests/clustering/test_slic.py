@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from skimage import data, io, measure
 
-from segalgos.clustering.slic import SLICSegmenter, _assign, _update, slic
+from segalgos.clustering.slic import SLICSegmenter, _accumulate, _assign, _average, _cluster, slic
 from segalgos.parallel import thread_limit
 
 
@@ -26,13 +28,24 @@ def test_number_of_segments_on_photographs(name, n_segments):
     _assert_connected(labels)
 
 
-def test_number_of_segments_on_bsds(data_root):
-    for path in sorted((data_root / "BSDS500/data/images/val").glob("*.jpg"))[:3]:
+def _assert_good_on_bsds(paths):
+    for path in paths:
         image = io.imread(path)
         for n_segments in (50, 300, 2000):
             labels = slic(image, n_segments)
             assert 0.9 * n_segments <= labels.max() + 1 <= 1.1 * n_segments
             _assert_connected(labels)
+
+
+def test_number_of_segments_on_bsds(data_root):
+    _assert_good_on_bsds(sorted((data_root / "BSDS500/data/images/val").glob("*.jpg"))[:3])
+
+
+@pytest.mark.slow
+def test_number_of_segments_on_all_of_bsds(data_root):
+    paths = sorted((data_root / "BSDS500/data/images").glob("*/*.jpg"))
+    assert len(paths) >= 300
+    _assert_good_on_bsds(paths)
 
 
 @pytest.mark.parametrize("shape", [(40, 50), (9, 14, 12), (1, 60), (60, 1), (1, 1, 40)])
@@ -57,52 +70,126 @@ def test_specks_of_the_mask_take_no_segments_from_the_rest():
     assert 30 <= len(np.unique(labels[:80, :80])) <= 40
 
 
-def _brute_force_assign(features, mask, positions, colors, reach, weight):
-    shape = features.shape[1:]
-    labels = np.full(shape, -1)
-    for pixel in np.ndindex(*shape):
-        if not mask[pixel]:
-            continue
-        labels[pixel] = len(positions)
-        best = np.inf
-        for k, position in enumerate(positions):
-            offset = np.array(pixel) - position
-            if (np.abs(offset) <= reach).all():
-                color = features[(slice(None), *pixel)].astype(float) - colors[k]
-                distance = (color**2).sum() + weight * (offset**2).sum()
-                if distance < best:
-                    best, labels[pixel] = distance, k
-    return labels
+def _brute_force_round(features, mask, positions, colors, squared_range, reach, weight):
+    """Labels, new positions, new colours and the largest squared distances of colour."""
+    pixels = np.indices(mask.shape).reshape(3, -1).T
+    values = features.reshape(len(features), -1).T.astype(float)
+    offsets = pixels[:, None] - positions
+    in_color = ((values[:, None] - colors) ** 2).sum(axis=2)
+    distance = in_color / squared_range + weight * (offsets**2).sum(axis=2)
+    distance[(np.abs(offsets) > reach).any(axis=2)] = np.inf
+    labels = np.where(np.isinf(distance).all(axis=1), len(positions), distance.argmin(axis=1))
+    labels = np.where(mask.ravel(), labels, -1)
+    positions, colors, largest = positions.copy(), colors.copy(), np.zeros(len(positions))
+    for k in np.intersect1d(labels, np.arange(len(positions))):
+        own = labels == k
+        positions[k], colors[k] = pixels[own].mean(axis=0), values[own].mean(axis=0)
+        largest[k] = in_color[own, k].max()
+    return labels.reshape(mask.shape), positions, colors, largest
 
 
-@pytest.mark.parametrize("shape", [(1, 15, 17), (5, 8, 9)])
-@pytest.mark.parametrize("n_channels", [1, 4])
+@pytest.mark.parametrize("shape", [(1, 15, 37), (5, 8, 9)])
+@pytest.mark.parametrize("n_channels", [1, 3, 4])
 def test_kernels_equal_brute_force(shape, n_channels):
     rng = np.random.default_rng(7)
     features = rng.random((n_channels, *shape)).astype(np.float32)
     mask = rng.random(shape) < 0.8
     positions = rng.random((6, 3)) * (np.array(shape) - 1)
     colors = rng.random((6, n_channels)).astype(np.float32)
-    labels, nearest = np.empty(shape, np.int32), np.empty(shape, np.float32)
+    squared_range = rng.random(6).astype(np.float32) + 0.5
+    labels = np.empty(shape, np.int32)
+    sums, largest = np.zeros((6, 4 + n_channels)), np.zeros(6, np.float32)
     n_rows = shape[0] * shape[1]
     for first in range(0, n_rows, 4):
-        last = min(first + 4, n_rows)
-        _assign(
-            features, mask, positions, colors, 5.2, np.float32(0.01), nearest, labels, first, last
-        )
-    expected = _brute_force_assign(features, mask, positions, colors, 5.2, 0.01)
-    np.testing.assert_array_equal(labels, expected)
+        rows = 1, first, min(first + 4, n_rows)
+        args = (features, mask.view(np.uint8), positions, colors, 1 / squared_range)
+        lowest, highest = _assign(*args, 5.2, np.float32(0.01), labels, *rows)
+        args = (features, labels, colors, lowest, True)
+        _accumulate(*args, sums[lowest:highest], largest[lowest:highest], *rows)
+    expected = _brute_force_round(features, mask, positions, colors, squared_range, 5.2, 0.01)
+    np.testing.assert_array_equal(labels, expected[0])
     assert len(np.unique(labels)) > 4
+    some = sums[:, 0] > 0
+    assert some.any()
+    means = sums[some] / sums[some, :1]
+    np.testing.assert_allclose(means[:, 1:4], expected[1][some])
+    np.testing.assert_allclose(means[:, 4:], expected[2][some], rtol=1e-6)
+    np.testing.assert_allclose(largest, expected[3], rtol=1e-5)
 
-    new_positions, new_colors = positions.copy(), colors.copy()
-    _update(features, labels, positions, 5.2, new_positions, new_colors, 0, 6)
-    for k in range(6):
-        own = labels == k
-        if own.any():
-            np.testing.assert_allclose(new_positions[k], np.argwhere(own).mean(axis=0))
-            np.testing.assert_allclose(new_colors[k], features[:, own].mean(axis=1), rtol=1e-6)
-        else:
-            np.testing.assert_array_equal(new_positions[k], positions[k])
+
+def _brute_force_cluster(features, mask, seeds, spacing, compactness, adaptive, max_iter):
+    positions, colors = seeds.astype(float), features[(slice(None), *seeds.T)].T
+    weight = ((1 if adaptive else compactness) / spacing) ** 2
+    squared_range = np.full(len(seeds), max(compactness, 1) ** 2 if adaptive else 1.0)
+    for i in range(max_iter):
+        args = (features, mask, positions, colors, squared_range, spacing, weight)
+        labels, positions, colors, largest = _brute_force_round(*args)
+        colors = colors.astype(np.float32)
+        if adaptive:
+            squared_range = np.maximum(largest, squared_range if i else 1)
+    return labels
+
+
+@settings(max_examples=200, derandomize=True, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 4), st.integers(1, 12), st.integers(1, 40)),
+    n_channels=st.integers(1, 4),
+    density=st.sampled_from([0.3, 0.8, 1.0]),
+    spacing=st.floats(1, 12),
+    compactness=st.sampled_from([0.0, 3.0, 20.0]),
+    adaptive=st.booleans(),
+    max_iter=st.integers(1, 5),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_rounds_equal_brute_force(
+    shape, n_channels, density, spacing, compactness, adaptive, max_iter, seed
+):
+    rng = np.random.default_rng(seed)
+    features = (100 * rng.random((n_channels, *shape))).astype(np.float32)
+    mask = rng.random(shape) < density
+    mask.flat[rng.integers(mask.size)] = True
+    pixels = np.argwhere(mask)
+    seeds = np.sort(rng.choice(len(pixels), min(len(pixels), 6), replace=False))
+    args = (features, mask, pixels[seeds], spacing, compactness, adaptive, max_iter)
+    np.testing.assert_array_equal(_cluster(*args, side=1), _brute_force_cluster(*args))
+
+
+@pytest.mark.parametrize("shape", [(1, 13, 18), (5, 7, 9), (1, 1, 10), (3, 1, 4)])
+@pytest.mark.parametrize("side", [2, 3])
+def test_averages_of_blocks(shape, side):
+    rng = np.random.default_rng(3)
+    features = rng.random((2, *shape)).astype(np.float32)
+    mask = rng.random(shape) < 0.6
+    sides = np.where(np.array(shape) > 1, side, 1)
+    small_shape = tuple(-(-np.array(shape) // sides))
+    small, small_mask = np.empty((2, *small_shape), np.float32), np.empty(small_shape, np.uint8)
+    for first in range(small_shape[0] * small_shape[1]):
+        _average(features, mask.view(np.uint8), sides, small, small_mask, first, first + 1)
+    for block in np.ndindex(small_shape):
+        span = tuple(slice(b * s, (b + 1) * s) for b, s in zip(block, sides, strict=True))
+        assert small_mask[block] == mask[span].any()
+        if mask[span].any():
+            expected = features[(slice(None), *span)][:, mask[span]].mean(axis=1)
+            np.testing.assert_allclose(small[(slice(None), *block)], expected, rtol=1e-5)
+
+
+def test_blocks_cost_little_quality():
+    """Explained variance of the fast rounds is that of rounds over all pixels."""
+    image = data.astronaut()[:256, :256].astype(np.float32)
+    features = np.ascontiguousarray(np.moveaxis(image, -1, 0)[:, None]) / 2.55
+    seeds = np.argwhere(np.ones((1, 8, 8))).astype(int) * 32 + [0, 16, 16]
+    mask = np.ones((1, 256, 256), bool)
+    left = []
+    for side in (1, 3):
+        labels = _cluster(features, mask, seeds, 32.0, 10.0, False, 10, side).ravel()
+        counts = np.maximum(np.bincount(labels), 1)
+        means = [np.bincount(labels, plane.ravel()) / counts for plane in features]
+        residuals = [
+            plane.ravel() - mean[labels] for plane, mean in zip(features, means, strict=True)
+        ]
+        left.append(np.square(residuals).mean())
+    assert left[0] != left[1]
+    assert left[1] < 1.03 * left[0]
 
 
 @pytest.mark.parametrize(
@@ -132,6 +219,33 @@ def test_compactness_makes_squarer_segments():
     assert border(1) > 1.1 * border(10) > 1.1 * 1.1 * border(100)
 
 
+def test_adaptive_compactness_evens_out_contrast():
+    """The same texture at a tenth of its contrast is cut in the same way."""
+    rng = np.random.default_rng(0)
+    texture = rng.random((64, 64)).repeat(2, axis=0).repeat(2, axis=1)
+
+    def border(image, **options):
+        labels = slic(image, 64, data_range=1.0, **options)
+        return (np.diff(labels, axis=0) != 0).sum() + (np.diff(labels, axis=1) != 0).sum()
+
+    plain = [border(contrast * texture) for contrast in (1, 0.1)]
+    adaptive = [border(contrast * texture, adaptive_compactness=True) for contrast in (1, 0.1)]
+    assert plain[0] > 1.3 * plain[1]
+    assert 0.9 < adaptive[0] / adaptive[1] < 1.1
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_guess_of_compactness_hardly_matters_if_adaptive(adaptive):
+    image = data.chelsea()[:200, :200]
+    some, other = (
+        slic(image, 60, compactness=compactness, adaptive_compactness=adaptive)
+        for compactness in (3, 30)
+    )
+    edges = [np.diff(labels, axis=1) != 0 for labels in (some, other)]
+    overlap = (edges[0] & edges[1]).sum() / (edges[0] | edges[1]).sum()
+    assert (overlap > 0.3) == adaptive
+
+
 def test_lab_differs_from_rgb_and_needs_three_channels():
     image = data.astronaut()[:128, :128]
     assert (slic(image, 60) != slic(image, 60, color_space="rgb")).any()
@@ -139,13 +253,14 @@ def test_lab_differs_from_rgb_and_needs_three_channels():
     np.testing.assert_array_equal(slic(two, 60), slic(two, 60, color_space="rgb"))
 
 
-def test_any_number_of_threads():
+@pytest.mark.parametrize("n_segments", [30, 300, 3000])
+def test_any_number_of_threads(n_segments):
     image = data.coffee()
     with thread_limit(1):
-        one = slic(image, 300)
+        one = slic(image, n_segments, adaptive_compactness=True)
     for limit in (2, 4):
         with thread_limit(limit):
-            np.testing.assert_array_equal(slic(image, 300), one)
+            np.testing.assert_array_equal(slic(image, n_segments, adaptive_compactness=True), one)
 
 
 def test_range_of_storage_does_not_matter():
@@ -194,7 +309,13 @@ def test_volume():
 def test_class_equals_function():
     image = data.coffee()[:100, :120]
     mask = np.random.default_rng(0).random((100, 120)) > 0.1
-    options = {"compactness": 5, "max_iter": 4, "sigma": 0.7, "color_space": "rgb"}
+    options = {
+        "compactness": 5,
+        "adaptive_compactness": True,
+        "max_iter": 4,
+        "sigma": 0.7,
+        "color_space": "rgb",
+    }
     options |= {"min_size_factor": 0.3, "data_range": 200}
     expected = slic(image, 50, mask=mask, **options)
     np.testing.assert_array_equal(SLICSegmenter(50, **options).predict(image, mask=mask), expected)
@@ -206,6 +327,7 @@ def test_class_equals_function():
         ({"n_segments": 0}, ValueError, "slic: n_segments is 0"),
         ({"n_segments": 2.0}, TypeError, "slic: n_segments is 2.0"),
         ({"compactness": -1}, ValueError, "slic: compactness is -1"),
+        ({"adaptive_compactness": "yes"}, TypeError, "slic: adaptive_compactness is 'yes'"),
         ({"max_iter": 0}, ValueError, "slic: max_iter is 0"),
         ({"sigma": np.nan}, ValueError, "slic: sigma is nan"),
         ({"color_space": "hsv"}, ValueError, "slic: color_space is 'hsv'"),
