@@ -4,10 +4,13 @@ import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from skimage import data, measure
 from skimage.segmentation import felzenszwalb as skimage_felzenszwalb
 from sklearn.metrics import adjusted_rand_score
 
+from segalgos.graph import felzenszwalb as module
 from segalgos.graph.felzenszwalb import FelzenszwalbSegmenter, felzenszwalb
 from segalgos.parallel import thread_limit
 
@@ -70,6 +73,29 @@ def test_equals_brute_force(shape, scale, min_size, masked):
         channel_axis=-1,
     )
     assert labels.dtype == np.int32
+    np.testing.assert_array_equal(labels, _brute_force(image, scale, min_size, mask))
+
+
+@settings(max_examples=300, derandomize=True, deadline=None)
+@given(
+    shape=st.sampled_from([(9, 10, 1), (7, 12, 3), (3, 5, 4, 2), (1, 17, 1), (11, 2, 1)]),
+    tile=st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 8)),
+    n_values=st.sampled_from([2, 6, 100]),
+    scale=st.sampled_from([0.0, 20.0, 80.0, 300.0, 2000.0]),
+    min_size=st.sampled_from([0, 3, 9]),
+    inside=st.sampled_from([0.6, 0.9, 1.1]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_tiles_change_nothing(shape, tile, n_values, scale, min_size, inside, seed):
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, n_values, shape).astype(np.float32) * np.float32(200 / n_values)
+    mask = rng.random(shape[:-1]) < inside
+    mask.flat[0] = True
+    options = {"sigma": 0, "min_size": min_size, "data_range": 255, "channel_axis": -1}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "TILE_2D", (1, *tile[1:]))
+        patch.setattr(module, "TILE_3D", tile)
+        labels = felzenszwalb(image, scale, mask=mask, **options)
     np.testing.assert_array_equal(labels, _brute_force(image, scale, min_size, mask))
 
 
