@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from skimage import data
 from sklearn.cluster import KMeans
 
-from segalgos.clustering.kmeans import KMeansSegmenter, _distinct, _plus_plus, kmeans
+from segalgos.clustering import _lloyd
+from segalgos.clustering._lloyd import lloyd, nearest_centers, plus_plus
+from segalgos.clustering.kmeans import KMeansSegmenter, kmeans
 from segalgos.color import rgb_to_lab
 from segalgos.parallel import thread_limit
 
@@ -60,6 +64,69 @@ def test_equals_sklearn_with_weights():
     assert segmenter.inertia_ == pytest.approx(reference.inertia_)
 
 
+def _brute_force(values, weights, centers, max_iter):
+    """Lloyd's iterations as they are written down, for clusters that stay filled."""
+    before = None
+    for _ in range(max_iter):
+        labels = ((values[:, None] - centers) ** 2).sum(axis=2).argmin(axis=1)
+        if (np.bincount(labels, weights, len(centers)) == 0).any():
+            return None
+        sums = [np.bincount(labels, weights * column) for column in values.T]
+        centers = np.stack(sums, axis=1) / np.bincount(labels, weights)[:, None]
+        if before is not None and (labels == before).all():
+            break
+        before = labels
+    distances = ((values[:, None] - centers) ** 2).sum(axis=2)
+    return centers, distances.argmin(axis=1), weights @ distances.min(axis=1)
+
+
+@settings(max_examples=300, derandomize=True, deadline=None)
+@given(st.data())
+def test_lloyd_equals_brute_force(data):
+    n = data.draw(st.sampled_from([1, 2, 5, 40, 300]))
+    n_channels = data.draw(st.integers(1, 5))
+    n_clusters = data.draw(st.integers(1, 9))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    values = rng.normal(size=(n, n_channels)) * data.draw(st.sampled_from([1e-20, 1, 1e15]))
+    if data.draw(st.booleans()):  # on few values, far from 0
+        values = np.round(values / np.abs(values).max() * 4) + 1000
+    values = values.astype(np.float32)
+    weights = rng.integers(0, 3, n).astype(float)
+    weights[0] = 1
+    centers = values[rng.choice(n, n_clusters)] + np.ptp(values) * 0.01 * rng.random(
+        (n_clusters, n_channels)
+    )
+    max_iter = data.draw(st.integers(1, 20))
+    expected = _brute_force(values.astype(float), weights, centers, max_iter)
+    found = lloyd(values, weights, centers, max_iter, 0.0)
+    assert np.isfinite(found[0]).all()
+    np.testing.assert_array_equal(found[1], nearest_centers(values, found[0]))
+    if expected is not None and len(expected[0]) == len(found[0]):
+        scale = float(np.ptp(values)) or 1
+        np.testing.assert_allclose(found[0], expected[0], rtol=1e-9, atol=1e-9 * scale)
+        np.testing.assert_array_equal(found[1], expected[1])
+        assert found[2] == pytest.approx(expected[2], rel=1e-6, abs=1e-12 * scale**2)
+
+
+def test_lloyd_in_many_boxes_and_strips(monkeypatch):
+    monkeypatch.setattr(_lloyd, "STRIP", 700)
+    monkeypatch.setattr(_lloyd, "SORT_STRIP", 1500)
+    rng = np.random.default_rng(5)
+    values = rng.normal(size=(9000, 3)).astype(np.float32)
+    weights = rng.integers(1, 4, 9000).astype(float)
+    centers = values[:6].astype(float)
+    expected = _brute_force(values.astype(float), weights, centers, 15)
+    for limit in (1, 2, 4):
+        with thread_limit(limit):
+            found = lloyd(values, weights, centers, 15, 0.0)
+        if limit == 1:
+            first = found
+        np.testing.assert_array_equal(found[0], first[0])
+        assert found[2] == first[2]
+        np.testing.assert_array_equal(found[1], expected[1])
+        np.testing.assert_allclose(found[0], expected[0], rtol=1e-9)
+
+
 def test_empty_cluster_moves_to_the_farthest_value():
     image = np.array([[0, 1, 10, 11, 50]], float)
     init = np.array([[0.0], [10.0], [1000.0]])
@@ -67,6 +134,17 @@ def test_empty_cluster_moves_to_the_farthest_value():
     reference = _reference(image.reshape(-1, 1), init)
     np.testing.assert_allclose(segmenter.cluster_centers_, reference.cluster_centers_)
     np.testing.assert_array_equal(segmenter.cluster_centers_, [[0.5], [10.5], [50]])
+
+
+def test_empty_clusters_move_to_different_values():
+    # In a table that is not grouped the farthest value may be there many times.
+    values = np.array([[0], [0], [9], [9], [9], [-7], [-7]], np.float32)
+    centers, labels, inertia, _ = lloyd(
+        values, np.ones(7), np.array([[0.0], [100], [200]]), 10, 0.0
+    )
+    assert sorted(centers.ravel()) == [-7, 0, 9]
+    np.testing.assert_array_equal(centers[labels], values)
+    assert inertia == 0
 
 
 def test_many_images_are_learned_together():
@@ -79,31 +157,19 @@ def test_many_images_are_learned_together():
     np.testing.assert_array_equal(labels[0], labels[2])
 
 
-def test_distinct_equals_numpy():
-    rng = np.random.default_rng(3)
-    values = rng.integers(-2, 3, (5000, 3)).astype(np.float32)
-    values[::7] = -0.0
-    weights = rng.integers(0, 3, 5000).astype(float)
-    distinct, totals = _distinct(values, weights)
-    expected, inverse = np.unique(values[weights > 0], axis=0, return_inverse=True)
-    order = np.lexsort(distinct.T[::-1])
-    np.testing.assert_array_equal(distinct[order], expected)
-    sums = np.bincount(inverse.ravel(), weights[weights > 0])
-    np.testing.assert_array_equal(totals[order], sums)
-
-
-def test_plus_plus_follows_the_potential():
+def test_plus_plus_follows_the_potential(monkeypatch):
     # Three far groups: with candidates drawn by distance, one centre falls in each.
+    monkeypatch.setattr(_lloyd, "STRIP", 64)
     rng = np.random.default_rng(4)
     values = rng.normal(size=(300, 2)) + np.repeat([[0, 0], [500, 0], [0, 500]], 100, axis=0)
     values = values.astype(np.float32)
     for seed in range(20):
-        centers = _plus_plus(values, np.ones(300), 3, np.random.RandomState(seed))
+        centers = plus_plus(values, np.ones(300), 3, np.random.RandomState(seed))
         assert sorted((centers > 250) @ [1, 2]) == [0, 1, 2]
     # Only what has weight is drawn.
     weights = np.zeros(300)
     weights[[5, 150]] = 1
-    centers = _plus_plus(values, weights, 2, np.random.RandomState(0))
+    centers = plus_plus(values, weights, 2, np.random.RandomState(0))
     assert {tuple(c) for c in centers} == {tuple(map(float, values[i])) for i in (5, 150)}
 
 
@@ -204,6 +270,76 @@ def test_volume():
     np.testing.assert_array_equal(labels.reshape(4, 48), flat)
 
 
+def _with_places(image, spatial_weight, white):
+    rows, columns = np.indices(image.shape[:2]) * (spatial_weight * white / max(image.shape[:2]))
+    return np.dstack([image, rows, columns]).astype(np.float32)
+
+
+@pytest.mark.parametrize("color_space", ["rgb", "lab"])
+def test_spatial_weight(color_space):
+    image = data.astronaut()[:60, :90]
+    colors, white = (image, 255) if color_space == "rgb" else (rgb_to_lab(image, 255.0), 100)
+    features = _with_places(colors, 0.5, white)
+    init = features[::20, ::30].reshape(-1, 5).astype(float)
+    expected = kmeans(features, len(init), init=init, channel_axis=-1, max_iter=10)
+    options = {"init": init, "color_space": color_space, "spatial_weight": 0.5, "max_iter": 10}
+    np.testing.assert_array_equal(kmeans(image, len(init), **options), expected)
+    segmenter = KMeansSegmenter(len(init), **options).fit(image)
+    np.testing.assert_array_equal(segmenter.predict(image), expected)
+    assert segmenter.cluster_centers_.shape == (len(init), 5)
+    # Places outside the mask have no influence, those inside stay where they are.
+    mask = np.zeros(image.shape[:2], bool)
+    mask[10:, 20:70] = True
+    labels = kmeans(image, len(init), mask=mask, **options)
+    cut = KMeansSegmenter(len(init), **options).fit(image, sample_weight=mask)
+    np.testing.assert_array_equal(cut.predict(image, mask=mask), labels)
+    assert (labels[~mask] == -1).all()
+    other = np.where(mask[..., None], image, 77)
+    np.testing.assert_array_equal(kmeans(other, len(init), mask=mask, **options), labels)
+
+
+@pytest.mark.parametrize("scale", [1 / 255, 257])
+def test_spatial_weight_has_no_scale(scale):
+    image = data.coffee()[::8, ::8]
+    expected = kmeans(image, 9, spatial_weight=1, random_state=0)
+    scaled = (image * np.float64(scale)).astype(np.float32)
+    labels = kmeans(scaled, 9, spatial_weight=1, random_state=0)
+    assert (labels == expected).mean() > 0.999
+
+
+def test_spatial_weight_one_is_white_over_the_longest_side():
+    image = np.zeros((1, 5), np.uint8)
+    image[0, 0] = 255
+    segmenter = KMeansSegmenter(5, spatial_weight=1.0, random_state=0).fit(image)
+    rows = segmenter.cluster_centers_[np.argsort(segmenter.cluster_centers_[:, 2])]
+    np.testing.assert_allclose(rows, [[255, 0, 0], *([0, 0, 51 * i] for i in range(1, 5))])
+
+
+def test_spatial_weight_keeps_images_and_volumes_apart():
+    image, volume = np.eye(4)[..., None], np.eye(4)[None, ..., None]
+    segmenter = KMeansSegmenter(2, spatial_weight=1, channel_axis=-1, random_state=0)
+    with pytest.raises(ValueError, match="images and volumes come together"):
+        segmenter.fit([image, volume])
+    with pytest.raises(ValueError, match="image has 3 axes besides the channels"):
+        segmenter.fit(image).predict(volume)
+
+
+def test_weight_of_pixels():
+    image = data.astronaut()[:60, :90]
+    weight = np.random.default_rng(0).integers(0, 3, (60, 90))
+    labels = kmeans(image, 4, sample_weight=weight, random_state=0)
+    # Pixels without weight are labelled by centres that they had no part in.
+    other = np.where(weight[..., None] > 0, image, 255 - image)
+    changed = kmeans(other, 4, sample_weight=weight, random_state=1)
+    assert labels.min() == 0
+    segmenter = KMeansSegmenter(4, random_state=0).fit(image, sample_weight=weight)
+    again = KMeansSegmenter(4, random_state=0).fit(other, sample_weight=weight)
+    np.testing.assert_array_equal(segmenter.cluster_centers_, again.cluster_centers_)
+    assert changed.shape == labels.shape
+    with pytest.raises(ValueError, match="kmeans: sample_weight is 0 everywhere"):
+        kmeans(image, sample_weight=0)
+
+
 def test_class_equals_function():
     image = data.coffee()[:60, :70]
     segmenter = KMeansSegmenter(6, color_space="lab", random_state=3, max_iter=7, data_range=300)
@@ -222,6 +358,9 @@ def test_class_equals_function():
         ({"max_iter": 0}, ValueError, "kmeans: max_iter is 0"),
         ({"tol": -1}, ValueError, "kmeans: tol is -1"),
         ({"color_space": "hsv"}, ValueError, "kmeans: color_space is 'hsv'"),
+        ({"spatial_weight": -1}, ValueError, "kmeans: spatial_weight is -1"),
+        ({"data_range": 0}, ValueError, "kmeans: data_range is 0"),
+        ({"sample_weight": np.ones(3)}, ValueError, "kmeans: sample_weight has shape"),
         ({"random_state": "x"}, ValueError, "cannot be used to seed"),
     ],
 )
