@@ -20,7 +20,7 @@ from segalgos.parallel import map_strips
 __all__ = ["DistinctRows", "all_rows", "distinct_rows", "group_rows"]
 
 BLOCK = 2048  # indices that stay in the first cache between two loops
-STRIP = 1 << 16
+STRIP = 1 << 18
 
 N_COLORS = 1 << 24
 CELL = 512  # 8 x 8 x 8 colours lie together, since a photograph fills few such cells

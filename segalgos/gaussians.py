@@ -317,7 +317,7 @@ def _group_moments(values, weights, labels, origin, n_groups, start, stop):
 def gaussians_of_moments(
     moments: NDArray[np.float64], origins: NDArray[np.float64], diagonal: bool = False
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Gaussians from sums of weights, values and products of values.
+    """Find Gaussians from sums of weights, values and products of values.
 
     Parameters
     ----------

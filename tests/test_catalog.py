@@ -84,7 +84,7 @@ def test_lookup():
     assert get_segmenter("kmeans").__name__ == "KMeansSegmenter"
     with pytest.raises(ValueError, match=r"'kmean': did you mean 'kmeans'\?"):
         get_entry("kmean")
-    with pytest.raises(ValueError, match=r"'zzz': choose from kmeans, slic"):
+    with pytest.raises(ValueError, match=r"'zzz': choose from kmeans, gaussian_mixture"):
         get_segmenter("zzz")
 
 

@@ -256,8 +256,7 @@ def run(cell: Cell) -> dict[str, Any]:
         "status": "ok",
         "params": {k: _plain(v) for k, v in segmenter.get_params().items()},
         "views": {
-            view: {"note": contestant.note(view), **scorers[view].result()}
-            for view in views
+            view: {"note": contestant.note(view), **scorers[view].result()} for view in views
         },
         "image_names": names,
         "image_seconds": seconds,

@@ -18,8 +18,9 @@ from segalgos.parallel import map_strips
 __all__ = ["lloyd", "nearest_centers", "plus_plus"]
 
 BLOCK = 256  # values that stay in the first cache while all centres pass over them
-STRIP = 16384
+STRIP = 1 << 15
 SORT_STRIP = 1 << 17
+FILTER_STRIP = 1 << 16  # values; few of them are looked at
 VALUES_PER_CELL = 8
 MAX_BITS = 18
 
@@ -56,8 +57,9 @@ class _Boxes:
 
     @property
     def strip(self) -> int:
-        """Boxes a strip, so that strips have about ``STRIP`` values."""
-        return max(1, STRIP * len(self.sums) // len(self.order))
+        """Boxes a strip: at least about ``FILTER_STRIP`` values, and at most 8 strips."""
+        n_boxes = len(self.sums)
+        return max(-(-n_boxes // 8), FILTER_STRIP * n_boxes // len(self.order))
 
 
 @njit(nogil=True, cache=True)

@@ -83,6 +83,13 @@ def predict(segmenter: Segmenter, images: Any, **kwargs: Any) -> Any:
     return segmenter.predict(images, **kwargs)
 
 
+def predict_proba(segmenter: Segmenter, images: Any) -> Any:
+    """Class probabilities, with clicks where the method waits for them."""
+    if segmenter.traits.task == "interactive":
+        return segmenter.predict_proba(images, prompts=prompts_for(images))
+    return segmenter.predict_proba(images)
+
+
 def prompts_for(images: Any) -> Prompts | list[Prompts]:
     """Clicks for one image or for each of many."""
     one = isinstance(images, np.ndarray) and images.dtype != object

@@ -26,7 +26,7 @@ def check_traits(segmenter: Segmenter) -> None:
     assert isinstance(traits, Traits), f"traits is {traits!r}"
     assert "traits" not in vars(segmenter), "the instance has other traits than the class"
     has_proba = hasattr(segmenter, "predict_proba")
-    assert has_proba == (traits.task == "semantic"), (
+    assert has_proba == (traits.task == "semantic") or traits.task == "interactive", (
         f"the task is {traits.task!r} and predict_proba is {'there' if has_proba else 'missing'}"
     )
     assert traits.needs_fit or not traits.needs_labels, "needs_labels without needs_fit"

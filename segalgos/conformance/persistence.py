@@ -17,7 +17,7 @@ import numpy as np
 from segalgos import persistence
 from segalgos.base import Segmenter
 from segalgos.conformance._compare import assert_same, fingerprint
-from segalgos.conformance._examples import example, fitted, fresh, predict
+from segalgos.conformance._examples import example, fitted, fresh, predict, predict_proba
 from segalgos.conformance._promise import promise, refused
 
 
@@ -34,7 +34,7 @@ def _load(path, segmenter):
 def _all_results(model, images):
     results = [predict(model, images)]
     if hasattr(model, "predict_proba"):
-        results.append(model.predict_proba(images))
+        results.append(predict_proba(model, images))
     return results
 
 

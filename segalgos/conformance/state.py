@@ -16,7 +16,7 @@ from sklearn.exceptions import NotFittedError
 
 from segalgos.base import Segmenter
 from segalgos.conformance._compare import assert_same, assert_same_state, assert_valid, state_of
-from segalgos.conformance._examples import example, fitted, fresh, predict
+from segalgos.conformance._examples import example, fitted, fresh, predict, predict_proba
 from segalgos.conformance._promise import promise, refused
 
 
@@ -81,7 +81,7 @@ def check_predict_leaves_state(segmenter: Segmenter) -> None:
     before = state_of(model)
     predict(model, images)
     if hasattr(model, "predict_proba"):
-        model.predict_proba(images)
+        predict_proba(model, images)
     assert_same_state(before, model, "predict")
     if not model.traits.needs_fit:
         unfitted = fresh(segmenter)

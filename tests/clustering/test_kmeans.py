@@ -110,6 +110,7 @@ def test_lloyd_equals_brute_force(data):
 
 def test_lloyd_in_many_boxes_and_strips(monkeypatch):
     monkeypatch.setattr(_lloyd, "STRIP", 700)
+    monkeypatch.setattr(_lloyd, "FILTER_STRIP", 700)
     monkeypatch.setattr(_lloyd, "SORT_STRIP", 1500)
     rng = np.random.default_rng(5)
     values = rng.normal(size=(9000, 3)).astype(np.float32)
