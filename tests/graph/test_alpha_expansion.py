@@ -1,0 +1,81 @@
+"""Expansion moves against all labellings of tiny grids."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from segalgos import alpha_expansion, grid_cut, thread_limit
+
+
+def energy_of(labels, unary, pairwise, cost):
+    rows, columns = np.indices(labels.shape)
+    energy = unary[rows, columns, labels].sum()
+    energy += (pairwise[0, :, :-1] * cost[labels[:, :-1], labels[:, 1:]]).sum()
+    return energy + (pairwise[1, :-1] * cost[labels[:-1], labels[1:]]).sum()
+
+
+def random_problem(seed, shape, n_labels):
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 20, (*shape, n_labels)), rng.integers(0, 12, (2, *shape))
+
+
+POTTS = 1 - np.eye(3, dtype=int)
+LINEAR = abs(np.subtract.outer(np.arange(3), np.arange(3)))
+
+
+@pytest.mark.parametrize("cost", [POTTS, LINEAR], ids=["Potts", "linear"])
+@pytest.mark.parametrize("seed", range(25))
+def test_no_move_lowers_the_energy_and_it_is_near_the_least(seed, cost):
+    unary, pairwise = random_problem(seed, (2, 4), 3)
+    labels, energy = alpha_expansion(unary, pairwise, label_cost=cost)
+    assert energy == energy_of(labels, unary, pairwise, cost)
+    for alpha in range(3):
+        for moves in product((False, True), repeat=8):
+            moved = np.where(np.reshape(moves, (2, 4)), alpha, labels)
+            assert energy_of(moved, unary, pairwise, cost) >= energy
+    least = min(
+        energy_of(np.reshape(each, (2, 4)), unary, pairwise, cost)
+        for each in product(range(3), repeat=8)
+    )
+    assert least <= energy <= 1.1 * least + 1
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_two_labels_are_solved_exactly(seed):
+    unary, pairwise = random_problem(seed, (9, 11), 2)
+    assert alpha_expansion(unary, pairwise)[1] == grid_cut(unary, pairwise)[1]
+
+
+def test_energy_never_rises_above_where_it_starts():
+    rng = np.random.default_rng(0)
+    unary, pairwise = random_problem(0, (16, 20), 5)
+    init = rng.integers(0, 5, (16, 20)).astype(np.int32)
+    cost = 1 - np.eye(5, dtype=int)
+    before = energy_of(init, unary, pairwise, cost)
+    energies = [alpha_expansion(unary, pairwise, init=init, max_iter=n)[1] for n in (1, 2, 3, 50)]
+    assert all(a >= b for a, b in zip([before, *energies], energies, strict=False))
+
+
+def test_mask_volume_and_threads():
+    rng = np.random.default_rng(1)
+    unary = rng.integers(0, 20, (4, 6, 7, 4))
+    pairwise = rng.integers(0, 12, (3, 4, 6, 7))
+    mask = rng.random((4, 6, 7)) < 0.8
+    labels, _ = alpha_expansion(unary, pairwise, mask=mask)
+    assert (labels[~mask] == -1).all()
+    assert (labels[mask] >= 0).all()
+    hidden = unary.copy()
+    hidden[~mask] = 99
+    for limit in (1, 2, 4):
+        with thread_limit(limit):
+            again, _ = alpha_expansion(hidden, pairwise, mask=mask)
+            np.testing.assert_array_equal(again, labels)
+
+
+def test_a_cost_that_is_no_metric_is_refused():
+    unary, pairwise = random_problem(0, (3, 4), 3)
+    with pytest.raises(ValueError, match=r"alpha_expansion: label_cost is no metric"):
+        alpha_expansion(unary, pairwise, label_cost=LINEAR**2)
+    with pytest.raises(ValueError, match=r"alpha_expansion: init holds labels"):
+        alpha_expansion(unary, pairwise, init=np.full((3, 4), 7, np.int32))
