@@ -11,7 +11,7 @@ def find(parent, node):
 
     Parameters
     ----------
-    parent : (n,) integer ndarray
+    parent : (n,) int ndarray
         Parent of each node; a root is its own. Paths are halved on the way.
     node : int
 

@@ -498,6 +498,9 @@ def slic(
     compactness : float, default=10.0
         Distance of colours that counts as much as the distance of two seeds: larger values
         give squarer segments. In units of Lab, or where white is 100.
+    adaptive_compactness : bool, default=False
+        SLICO: each segment's colours count relative to the largest distance from its mean
+        in the round before; `compactness` is only the guess for the first round.
     max_iter : int, default=10
     sigma : float, default=0.0
         Standard deviation in pixels of a Gaussian that smooths the image first.
@@ -572,6 +575,9 @@ class SLICSegmenter(Segmenter):
     compactness : float, default=10.0
         Distance of colours that counts as much as the distance of two seeds: larger values
         give squarer segments. In units of Lab, or where white is 100.
+    adaptive_compactness : bool, default=False
+        SLICO: each segment's colours count relative to the largest distance from its mean
+        in the round before; `compactness` is only the guess for the first round.
     max_iter : int, default=10
         Rounds of k-means.
     sigma : float, default=0.0

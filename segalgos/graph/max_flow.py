@@ -268,7 +268,7 @@ def _energy_of_rows(labels, unary, pairwise, offsets, label_cost, start, stop):
 
 
 def half_neighborhood(ndim: int, neighbors: int) -> NDArray[np.intp]:
-    """Offsets from a pixel to half of its neighbours, in the order of pairwise planes.
+    """Give the offsets from a pixel to half its neighbours, in the order of pairwise planes.
 
     Parameters
     ----------
