@@ -7,6 +7,8 @@ Rows are in ``benchmarks/results/<name>/results.jsonl`` as `segalgos bench` wrot
 command that did beside them in ``command.txt``.
 """
 
+import importlib.util
+import json
 import math
 import re
 import sys
@@ -113,6 +115,25 @@ def measured(render, heading) -> str:
     return "\n\n".join(parts)
 
 
+def peers() -> str:
+    """Tables of ours against other packages, from the rows of ``benchmarks/peers``."""
+    path = ROOT / "benchmarks" / "peers" / "measure.py"
+    spec = importlib.util.spec_from_file_location("measure", path)
+    measure = importlib.util.module_from_spec(spec)
+    sys.modules["measure"] = measure  # dataclasses look their module up
+    spec.loader.exec_module(measure)
+    parts = []
+    for path in sorted((RESULTS / "peers").glob("*/results.jsonl")):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        about = json.loads((path.parent / "about.json").read_text())
+        machine = about["machine"]
+        parts += [
+            rst(measure.table(rows)),
+            f"``{about['command']}``, {machine['cpu']}, {machine['threads']} threads.",
+        ]
+    return "\n\n".join(parts)
+
+
 def outputs() -> dict[Path, str]:
     """Every generated file and its content."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -129,6 +150,7 @@ def outputs() -> dict[Path, str]:
         ROOT / "README.md": readme,
         ROOT / "docs" / "_generated" / "methods.rst": rst(methods_table()) + "\n",
         ROOT / "docs" / "_generated" / "results.rst": results + "\n",
+        ROOT / "docs" / "_generated" / "peers.rst": peers() + "\n",
     }
 
 

@@ -274,7 +274,7 @@ def main(
         return
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__.splitlines()[0])
     parser.add_argument("--tasks", help=f"some of: {', '.join(by_name)}")
-    parser.add_argument("--out", type=Path, help="folder for results.jsonl and table.md")
+    parser.add_argument("--out", type=Path, help="folder for results.jsonl and about.json")
     add_arguments(parser)
     arguments = parser.parse_args()
     wanted = arguments.tasks.split(",") if arguments.tasks else list(by_name)
@@ -286,9 +286,8 @@ def main(
     print(text)
     if arguments.out is not None:
         about = {
-            "command": " ".join(["python", "benchmarks/peers/" + Path(script).name]),
+            "command": " ".join(["python benchmarks/peers/" + Path(script).name, *sys.argv[1:]]),
             "versions": versions(packages),
             "machine": machine(),
         }
         (arguments.out / "about.json").write_text(json.dumps(about, indent=1) + "\n")
-        (arguments.out / "table.md").write_text(text)
