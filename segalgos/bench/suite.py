@@ -39,8 +39,13 @@ PRESETS: dict[str, dict[str, Any]] = {
 #: matters a lot and has no default that suits all images.
 GRIDS: dict[str, dict[str, tuple]] = {
     "KMeansSegmenter": {"n_clusters": (2, 4, 8)},
+    "GaussianMixtureSegmenter": {"n_clusters": (2, 4, 8)},
+    "MeanShiftSegmenter": {"range_bandwidth": (6.0, 9.0, 14.0)},
     "SLICSegmenter": {"n_segments": (12, 50, 250)},
+    "ETPSSegmenter": {"n_segments": (12, 50, 250)},
     "FelzenszwalbSegmenter": {"scale": (100.0, 300.0, 1000.0)},
+    "WatershedSegmenter": {"min_depth": (2.5, 5.0, 10.0)},
+    "NormalizedCutsSegmenter": {"max_ncut": (0.002, 0.005, 0.02)},
 }
 
 _METHOD = re.compile(r"\s*([\w.:]+)\s*(?:\[(.*)\])?\s*", re.DOTALL)
