@@ -134,6 +134,30 @@ def peers() -> str:
     return "\n\n".join(parts)
 
 
+def superpixels() -> str:
+    """Scores of superpixels by method and number, averaged over images."""
+    names = {
+        "n_regions": "segments",
+        "boundary_recall": "boundary recall",
+        "undersegmentation_error": "undersegmentation error",
+        "achievable_segmentation_accuracy": "achievable accuracy",
+        "explained_variation": "explained variation",
+        "compactness": "compactness",
+    }
+    parts = []
+    for path in sorted((RESULTS / "superpixels").glob("*/results.jsonl")):
+        rows, _ = read_rows(path)
+        lines = [["method", *names.values(), "predict s"]]
+        for row in rows:
+            scores = row["views"]["partition"]["scores"]
+            values = [f"{scores[name]:.3f}" for name in names]
+            values[0] = f"{scores['n_regions']:.0f}"
+            lines.append([f"`{row['method']}`", *values, seconds_text(row["predict_seconds"])])
+        command = (path.parent / "command.txt").read_text().strip()
+        parts += [rst(lines), f"``{command}``, {rows[0]['machine']['cpu']}."]
+    return "\n\n".join(parts)
+
+
 def outputs() -> dict[Path, str]:
     """Every generated file and its content."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -150,6 +174,7 @@ def outputs() -> dict[Path, str]:
         ROOT / "README.md": readme,
         ROOT / "docs" / "_generated" / "methods.rst": rst(methods_table()) + "\n",
         ROOT / "docs" / "_generated" / "results.rst": results + "\n",
+        ROOT / "docs" / "_generated" / "superpixels.rst": superpixels() + "\n",
         ROOT / "docs" / "_generated" / "peers.rst": peers() + "\n",
     }
 
