@@ -35,66 +35,126 @@ def spacing_of(mask: NDArray[np.bool_], n_segments: int) -> float:
 
 
 @njit(nogil=True, cache=True)
-def _sum_rows(mass, sums):
-    """Add the mass (n, m) of each row to sums (n,)."""
-    for i in range(mass.shape[0]):
-        for j in range(mass.shape[1]):
-            sums[i] += mass[i, j]
+def _cut_into_slabs(of_planes, n_seeds, spacing):
+    """Cut an axis into slabs of about `spacing`, and share the seeds among them by mass.
+
+    Parameters
+    ----------
+    of_planes : (n,) int64
+        Mass at each place of the axis.
+    n_seeds : int
+    spacing : float
+
+    Returns
+    -------
+    slabs : (n_slabs, 3) intp
+        First and last plane, and how many seeds.
+    """
+    planes = np.flatnonzero(of_planes)
+    n_slabs = min(max(int(np.rint(len(planes) / spacing)), 1), n_seeds, len(planes))
+    slabs = np.empty((n_slabs, 3), np.intp)
+    total, reached, n_placed, begin = of_planes.sum(), 0, 0, 0
+    for i in range(n_slabs):
+        end = begin + len(planes) // n_slabs + (i < len(planes) % n_slabs)
+        slabs[i, 0], slabs[i, 1] = planes[begin], planes[end - 1]
+        reached += of_planes[planes[begin] : planes[end - 1] + 1].sum()
+        n_until = int(np.rint(reached / total * n_seeds))
+        slabs[i, 2] = n_until - n_placed
+        n_placed, begin = n_until, end
+    return slabs
 
 
 @njit(nogil=True, cache=True)
-def _sum_columns(mass, sums):
-    """Add the mass (n, m) of each column to sums (m,)."""
-    for i in range(mass.shape[0]):
-        for j in range(mass.shape[1]):
-            sums[j] += mass[i, j]
+def _spread_on_line(mass, n_seeds, seeds):
+    """Place seeds (n_seeds,) at the middle of each n-th part of a line (W,) of masses.
+
+    In integers; of two middles the lower, as ties in distance go to the lower index too: so
+    a plain image gets even cells.
+    """
+    total, reached, x = mass.sum(), mass[0], 0
+    for i in range(n_seeds):
+        while 2 * n_seeds * reached < (2 * i + 1) * total:
+            x += 1
+            reached += mass[x]
+        seeds[i] = x
 
 
-def spread(mass: NDArray, n_seeds: int, spacing: float) -> NDArray[np.intp]:
-    """Place seeds so that each has about the same mass around it.
+@njit(nogil=True, cache=True)
+def _spread_on_plane(mass, n_seeds, spacing, seeds):
+    """Place seeds (n_seeds, 2) on a plane (H, W) of masses, as `spread` does."""
+    of_rows, of_columns = np.zeros(mass.shape[0], np.int64), np.empty(mass.shape[1], np.int64)
+    for y in range(mass.shape[0]):
+        for x in range(mass.shape[1]):
+            of_rows[y] += mass[y, x]
+    n = 0
+    for first, last, count in _cut_into_slabs(of_rows, n_seeds, spacing):
+        of_columns[:] = 0
+        for y in range(first, last + 1):
+            for x in range(mass.shape[1]):
+                of_columns[x] += mass[y, x]
+        _spread_on_line(of_columns, count, seeds[n : n + count, 1])
+        for i in range(n, n + count):
+            best = -1  # the row with mass that is nearest to the middle
+            for y in range(first, last + 1):
+                is_nearer = best < 0 or abs(2 * y - first - last) < abs(2 * best - first - last)
+                if mass[y, seeds[i, 1]] > 0 and is_nearer:
+                    best = y
+            seeds[i, 0] = best
+        n += count
+
+
+@njit(nogil=True, cache=True)
+def _spread_in_volume(mask, n_seeds, spacing, seeds):
+    """Place seeds (n_seeds, 3) in a volume, as `spread` does."""
+    of_slices = np.zeros(mask.shape[0], np.int64)
+    of_columns = np.empty(mask.shape[1:], np.int64)
+    for z in range(mask.shape[0]):
+        of_slices[z] = mask[z].sum()
+    n = 0
+    for first, last, count in _cut_into_slabs(of_slices, n_seeds, spacing):
+        of_columns[:] = 0
+        for z in range(first, last + 1):
+            for y in range(mask.shape[1]):
+                for x in range(mask.shape[2]):
+                    of_columns[y, x] += mask[z, y, x]
+        if count == 0:
+            continue
+        _spread_on_plane(of_columns, count, spacing, seeds[n : n + count, 1:])
+        for i in range(n, n + count):
+            best = -1
+            for z in range(first, last + 1):
+                is_nearer = best < 0 or abs(2 * z - first - last) < abs(2 * best - first - last)
+                if mask[z, seeds[i, 1], seeds[i, 2]] and is_nearer:
+                    best = z
+            seeds[i, 0] = best
+        n += count
+
+
+def spread(mask: NDArray[np.bool_], n_seeds: int, spacing: float) -> NDArray[np.intp]:
+    """Place seeds so that each has about the same part of a mask around it.
 
     The first axis is cut into slabs of about `spacing`, each slab gets seeds by its mass,
     and places them on its other axes in the same way.
 
     Parameters
     ----------
-    mass : (D, H, W), (H, W) or (W,) bool or int64, C-contiguous
+    mask : (D, H, W) bool, C-contiguous
+        True somewhere.
     n_seeds : int
     spacing : float
 
     Returns
     -------
-    (n_seeds, ndim) intp
-        Positions where mass is not zero.
+    (n_seeds, 3) intp
+        Positions inside the mask.
+
+    Notes
+    -----
+    O(n_pixels) time.
     """
-    if mass.ndim == 1:
-        # The middle of each n-th part, in integers. Of two middles the lower, as ties in
-        # distance go to the lower index too: so a plain image gets even cells.
-        cumulative = np.cumsum(mass, dtype=np.int64)
-        ranks = (2 * np.arange(n_seeds) + 1) * cumulative[-1]
-        return np.searchsorted(2 * n_seeds * cumulative, ranks)[:, None]
-    if len(mass) == 1:
-        return np.insert(spread(mass[0], n_seeds, spacing), 0, 0, axis=1)
-    of_planes = np.zeros(len(mass), np.int64)
-    _sum_rows(mass.reshape(len(mass), -1), of_planes)
-    planes = np.flatnonzero(of_planes)
-    n_slabs = min(max(round(len(planes) / spacing), 1), n_seeds, len(planes))
-    slabs = np.array_split(planes, n_slabs)
-    shares = np.cumsum([of_planes[slab].sum() for slab in slabs]) / of_planes.sum()
-    counts = np.diff(np.rint(shares * n_seeds).astype(int), prepend=0)
-    seeds = []
-    for slab, count in zip(slabs, counts, strict=True):
-        if count:
-            within = mass[slab[0] : slab[-1] + 1]
-            of_columns = np.zeros(mass.shape[1:], np.int64)
-            _sum_columns(within.reshape(len(within), -1), of_columns.reshape(-1))
-            rest = spread(of_columns, count, spacing)
-            # In each seed's column, the plane with mass that is nearest to the middle.
-            distance = np.abs(np.arange(len(within)) - (len(within) - 1) / 2)[:, None]
-            column = within[(slice(None), *rest.T)] > 0
-            plane = slab[0] + np.argmin(np.where(column, distance, np.inf), axis=0)
-            seeds.append(np.column_stack([plane, rest]))
-    return np.concatenate(seeds)
+    seeds = np.empty((n_seeds, 3), np.intp)
+    _spread_in_volume(mask, n_seeds, spacing, seeds)
+    return seeds
 
 
 @njit(nogil=True, cache=True)
