@@ -17,7 +17,7 @@ __all__ = ["cluster"]
 # Pixels are looked at in tiles: which centres may be nearest is found once for all of them.
 TILE = 64  # pixels: 8 x 8, in volumes 4 x 4 x 4
 STRIP = 32768  # pixels
-STILL = 0.02  # of their reach: rounds end where centres move less
+STILL = 0.06  # of their reach: rounds end where centres move less (chosen on training images)
 # Squared ranges of colours in a segment, where they take the place of compactness: the least,
 # and the first guess, as a part of the mean of the largest in square cells.
 SMALLEST_RANGE, FIRST_RANGE = np.float32(1), 0.05

@@ -128,7 +128,7 @@ def slic(
         SLICO: each segment's colours count relative to the largest distance from its mean
         in the rounds before; `compactness` is not used then.
     max_iter : int, default=10
-        Rounds at most; they end when centres move by less than a fiftieth of their spacing.
+        Rounds at most; they end when centres move by less than 6 % of their spacing.
     sigma : float, default=0.0
         Standard deviation in pixels of a Gaussian that smooths the image first.
     color_space : {"lab", "rgb"}, default="lab"

@@ -111,7 +111,7 @@ def _brute_force_cluster(features, mask, seeds, spacing, compactness, max_iter):
         colors = colors.astype(np.float32)
         if compactness is None:
             squared_range = np.maximum(largest, squared_range if i else 1)
-        if ((positions - before) ** 2).sum(axis=1).mean() < (0.02 * spacing) ** 2:
+        if ((positions - before) ** 2).sum(axis=1).mean() < (0.06 * spacing) ** 2:
             break
     return look()[0]
 
