@@ -106,10 +106,16 @@ def _spread_on_plane(mass, n_seeds, spacing, seeds):
 @njit(nogil=True, cache=True)
 def _spread_in_volume(mask, n_seeds, spacing, seeds):
     """Place seeds (n_seeds, 3) in a volume, as `spread` does."""
+    if mask.shape[0] == 1:
+        seeds[:, 0] = 0
+        _spread_on_plane(mask[0], n_seeds, spacing, seeds[:, 1:])
+        return
     of_slices = np.zeros(mask.shape[0], np.int64)
     of_columns = np.empty(mask.shape[1:], np.int64)
     for z in range(mask.shape[0]):
-        of_slices[z] = mask[z].sum()
+        for y in range(mask.shape[1]):
+            for x in range(mask.shape[2]):
+                of_slices[z] += mask[z, y, x]
     n = 0
     for first, last, count in _cut_into_slabs(of_slices, n_seeds, spacing):
         of_columns[:] = 0
