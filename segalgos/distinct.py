@@ -26,7 +26,8 @@ N_COLORS = 1 << 24
 CELL = 512  # 8 x 8 x 8 colours lie together, since a photograph fills few such cells
 COUNT_STRIP = 1 << 22  # rows a table of counts
 CELL_STRIP = 4096
-SMALL = 1 << 18  # up to so many rows hashing is faster than such tables
+SMALL = 1 << 18  # up to so many rows a table of the cells that occur is faster
+ROOM = 16  # colours that such a table may have for each row; beyond that hashing is faster
 
 HASH_STRIP = 1 << 18
 MANY = 0.6  # part of the first strip's rows: if more differ, grouping the rest is no gain
@@ -293,6 +294,84 @@ def _expand_colors(codes, mask, colors, numbers):
     return out
 
 
+@njit(nogil=True, cache=True)
+def _mark_cells(codes, mask, indices, occurs):
+    """Number the colours of an image, and mark the cells that hold any.
+
+    Parameters
+    ----------
+    codes, mask : as in `_count`
+    indices : (n,) uint32, overwritten
+    occurs : (N_COLORS // CELL,) int32
+        Zeros; gets ones.
+    """
+    _color_indices(codes.reshape(-1), codes.shape[1], indices)
+    for i in range(indices.shape[0]):
+        if mask.shape[0] == 0 or mask[i]:
+            occurs[indices[i] >> np.uint32(9)] = 1
+
+
+@njit(nogil=True, cache=True)
+def _count_in_pages(mask, page_of, indices, counts):
+    """Count colours in pages of a cell each.
+
+    Parameters
+    ----------
+    mask : (n,) or (0,) bool
+    page_of : (N_COLORS // CELL,) int32
+    indices : (n,) uint32
+        Overwritten with the place of each row's colour among the pages, 0 outside the mask.
+    counts : (n_pages * CELL,) int32
+        Zeros; gets the number of rows.
+    """
+    for i in range(indices.shape[0]):
+        place = np.uint32(0)
+        if mask.shape[0] == 0 or mask[i]:
+            page = np.uint32(page_of[indices[i] >> np.uint32(9)])
+            place = page << np.uint32(9) | indices[i] & np.uint32(511)
+            counts[place] += 1
+        indices[i] = place
+
+
+@njit(nogil=True, cache=True)
+def _list_pages(counts, places):
+    """List where counts (n,) are not zero; returns how many there are."""
+    n = 0
+    for i in range(counts.shape[0]):  # without a branch, which could not be foreseen
+        places[n] = i
+        n += counts[i] != 0
+    return n
+
+
+def _group_few(codes, mask):
+    """As `_group_colors`, for a small image: its table has the cells that occur alone.
+
+    None if these are so many that hashing is faster.
+    """
+    indices, page_of = np.empty(len(codes), np.uint32), np.zeros(N_COLORS // CELL, np.int32)
+    _mark_cells(codes, mask, indices, page_of)
+    cells = np.flatnonzero(page_of)
+    if len(cells) * CELL > ROOM * len(codes):
+        return None
+    page_of[cells] = np.arange(len(cells))
+    counts = np.zeros(len(cells) * CELL, np.int32)
+    _count_in_pages(mask, page_of, indices, counts)
+    places = np.empty(len(counts) + 1, np.uint32)
+    places = places[: _list_pages(counts, places)]
+    colors = (cells[places >> 9].astype(np.uint32) << np.uint32(9)) | (places & np.uint32(511))
+    expand = partial(_expand_places, mask, indices, places, len(counts))
+    return colors, counts[places].astype(np.float64), expand
+
+
+def _expand_places(mask, of_rows, places, n_places, numbers):
+    table = np.empty(max(n_places, 1), np.int32)
+    table[places] = numbers
+    out = table[of_rows]
+    if len(mask):
+        out[~mask] = -1
+    return out
+
+
 # --- floats that stand for bytes ---------------------------------------------------------
 
 
@@ -384,7 +463,7 @@ def _group(bits, mask, slots, origins, counts, inverse):
     mask : (n,) or (0,) bool
         Rows that count; empty for all.
     slots : (2**k,) int32
-        At least twice `n`, all -1; overwritten.
+        At least 4/3 of `n`, all -1; overwritten.
     origins : (n,) int32, overwritten
         Where each distinct row occurs first, in this order.
     counts : (n,) int32, overwritten
@@ -432,7 +511,7 @@ def _hash(rows, mask):
     n = len(rows)
     if rows.dtype == np.float32:
         rows = (rows + np.float32(0)).view(np.uint32)  # without -0
-    slots = np.full(1 << (2 * n).bit_length(), -1, np.int32)
+    slots = np.full(1 << (n + n // 3).bit_length(), -1, np.int32)
     origins, counts, inverse = (np.empty(n, np.int32) for _ in range(3))
     n_distinct = _group(rows, mask, slots, origins, counts, inverse)
     return origins[:n_distinct], counts[:n_distinct], inverse
@@ -505,8 +584,8 @@ def group_rows(rows: NDArray, mask: NDArray[np.bool_] | None = None) -> Distinct
 
     Notes
     -----
-    O(n) time. Up to three channels of bytes are counted in a table of all colours, other
-    rows by hashing. The floats of an 8-bit image (0..1, 0..255 or 0..65535) are counted as
+    O(n) time. Up to three channels of bytes are counted in a table of colours, other rows by
+    hashing. The floats of an 8-bit image (0..1, 0..255 or 0..65535) are counted as
     bytes, so that the values come in the same order.
     """
     mask = np.empty(0, bool) if mask is None else mask
@@ -516,12 +595,18 @@ def group_rows(rows: NDArray, mask: NDArray[np.bool_] | None = None) -> Distinct
     if codes is None:
         coded = _as_codes(rows, mask)
         codes, meanings = (None, None) if coded is None else coded
-    if codes is not None and n_channels <= 3 and len(rows) > SMALL:
-        colors, counts, expand = _group_colors(codes, mask)
+    found = None
+    if codes is not None and n_channels <= 3:
+        found = _group_colors(codes, mask) if len(rows) > SMALL else _group_few(codes, mask)
+    if found is not None:
+        colors, counts, expand = found
         values = np.empty((len(colors), n_channels), np.float32)
         _color_values(colors, meanings, values)
         return DistinctRows(values, counts, expand)
-    keys = rows if codes is None else _packed(codes)
+    keys = rows
+    if codes is not None:
+        keys = np.empty((len(rows), -(-n_channels // 4)), np.uint32)
+        _pack(codes, keys)
     found = _hash_strips(keys, mask)
     if found is None:
         return all_rows(rows, mask if len(mask) else None)
@@ -547,14 +632,13 @@ def all_rows(rows: NDArray, mask: NDArray[np.bool_] | None = None) -> DistinctRo
     return DistinctRows(values, np.ones(len(values)), partial(_expand_rows, mask))
 
 
-def _packed(codes):
-    """Rows of bytes (n, C) as rows of uint32, four bytes each."""
-    n, n_channels = codes.shape
-    if n_channels % 4:
-        padded = np.zeros((n, n_channels + -n_channels % 4), np.uint8)
-        padded[:, :n_channels] = codes
-        codes = padded
-    return codes.view(np.uint32)
+@njit(nogil=True, cache=True)
+def _pack(codes, keys):
+    """Write rows of bytes (n, C) as rows of uint32, four bytes each."""
+    keys[:] = 0
+    for i in range(codes.shape[0]):
+        for c in range(codes.shape[1]):
+            keys[i, c >> 2] |= np.uint32(codes[i, c]) << np.uint32(8 * (c & 3))
 
 
 def distinct_rows(
