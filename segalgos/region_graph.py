@@ -457,8 +457,7 @@ class RegionGraph:
         Returns
         -------
         Hierarchy
-            Of images, not of volumes. Any number of segments can be cut from it at no
-            further cost.
+            Any number of segments can be cut from it at no further cost.
 
         Raises
         ------
@@ -523,7 +522,7 @@ class RegionGraph:
         n = self.n_regions
         if n_segments is not None:
             check_int(caller, "n_segments", n_segments, low=n - len(merges), high=n)
-        # The regions themselves are the image of this hierarchy: cheap, and of any dimension.
+        # The regions themselves are the image of this hierarchy: cheap.
         row = Hierarchy(np.arange(n, dtype=np.int32)[None], merges, levels)
         segments = row.cut(level=threshold, n_segments=n_segments).ravel()
         return np.append(segments, np.int32(-1))[self.labels]

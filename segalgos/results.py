@@ -444,11 +444,11 @@ class Prompts:
 
 @dataclass(frozen=True, eq=False)
 class Hierarchy:
-    """Nested partitions of one image: base regions and the tree of their merges.
+    """Nested partitions of one image or volume: base regions and the tree of their merges.
 
     Parameters
     ----------
-    regions : (H, W) int32
+    regions : (H, W) or (D, H, W) int32
         Base regions 0..n-1; -1 outside the mask.
     merges : (m, 2) int
         Merge i joins two nodes into node ``n + i``. Nodes below n are base regions.
@@ -466,7 +466,8 @@ class Hierarchy:
     levels: NDArray[np.float64]
 
     def __post_init__(self):
-        regions = _finite(self.regions, np.int32, (None, None), "Hierarchy: regions")
+        shape = (None,) * (3 if np.ndim(self.regions) == 3 else 2)
+        regions = _finite(self.regions, np.int32, shape, "Hierarchy: regions")
         ids = np.unique(regions[regions >= 0])
         if regions.min(initial=-1) < -1 or (ids != np.arange(len(ids))).any():
             raise ValueError(
@@ -516,7 +517,7 @@ class Hierarchy:
 
         Returns
         -------
-        (H, W) int32
+        (H, W) or (D, H, W) int32
             Ids 0..k-1 in the order of their first base region; -1 outside the mask.
 
         Raises
@@ -526,7 +527,7 @@ class Hierarchy:
 
         Notes
         -----
-        O(n_regions + H * W) time.
+        O(n_regions + n_pixels) time.
         """
         options = {"level": level, "n_segments": n_segments, "min_area": min_area}
         given = [name for name, value in options.items() if value is not None]
@@ -578,6 +579,11 @@ class Hierarchy:
             Odd rows and columns are pixels (0); between two pixels stands the level at
             which their regions merge (inf if never), on crossings the largest beside it.
 
+        Raises
+        ------
+        ValueError
+            If this is the hierarchy of a volume.
+
         Notes
         -----
         O(H * W + pairs * depth) time. Levels are rounded to float32. Thresholding at t and
@@ -588,6 +594,11 @@ class Hierarchy:
         .. [1] P. Arbelaez, "Boundary extraction in natural images using ultrametric
            contour maps", POCV 2006.
         """
+        if self.regions.ndim != 2:
+            raise ValueError(
+                f"Hierarchy.ucm: regions have shape {self.regions.shape}, contours are of images "
+                "(H, W): cut the volume's hierarchy instead."
+            )
         height, width = self.regions.shape
         contours = np.zeros((2 * height + 1, 2 * width + 1), np.float32)
         contours[1:-1:2, 2:-1:2] = self._merge_level(self.regions[:, :-1], self.regions[:, 1:])

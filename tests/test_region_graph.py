@@ -296,3 +296,16 @@ def test_bad_arguments(arguments, error, message):
 def test_bad_options_of_merge(options, message):
     with pytest.raises(ValueError, match="RegionGraph.merge: .*" + message):
         region_graph([[0, 1]]).merge(**options)
+
+
+def test_hierarchy_of_a_volume():
+    rng = np.random.default_rng(0)
+    labels = slic(rng.random((6, 12, 14)), 30, channel_axis=None)
+    graph = region_graph(labels, rng.random(labels.shape), channel_axis=None)
+    hierarchy = graph.hierarchy()
+    for n_segments in (1, 5, graph.n_regions):
+        expected = graph.merge(n_segments=n_segments)
+        np.testing.assert_array_equal(hierarchy.cut(n_segments=n_segments), expected)
+        assert len(np.unique(expected)) == n_segments
+    with pytest.raises(ValueError, match=r"Hierarchy\.ucm: .*cut the volume's hierarchy"):
+        hierarchy.ucm()
