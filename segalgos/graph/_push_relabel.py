@@ -70,7 +70,7 @@ def _reach(capacity, excess, steps, queue, reached):
 
 
 @njit(nogil=True, cache=True)
-def cut(capacity, excess, steps, reached):
+def cut(capacity, excess, steps, side, reached):
     """Route as much excess as possible and mark the source's side of a minimum cut.
 
     Parameters
@@ -78,21 +78,20 @@ def cut(capacity, excess, steps, reached):
     capacity, excess : see the module
         Overwritten by what is left.
     steps : (n_directions,) intp
+    side : {1, -1}
+        1 if the source pushes to the sink, -1 if the sink to the source.
     reached : (n_nodes,) bool, overwritten
         The smallest side of the source: what excess that is left over could flow to.
 
     Notes
     -----
-    The terminal with fewer nodes pushes to the other: what cannot be taken is pushed in vain.
+    What cannot be taken is pushed in vain: the terminal that gets fewer nodes in the end had
+    better push. The result is the same.
+
     Nodes are handled from the highest on, heights are measured anew after as many relabellings
     as there are nodes, and nodes above a height that has become empty rest until then.
     """
     n_nodes, n_directions = capacity.shape
-    n_sources = n_sinks = 0
-    for p in range(n_nodes):
-        n_sources += excess[p] > 0
-        n_sinks += excess[p] < 0
-    side = np.int32(1 if n_sources <= n_sinks else -1)
     heights = np.empty(n_nodes, np.int32)
     following = np.empty(n_nodes, np.int32)  # in the list of active nodes of a height
     heads = np.full(n_nodes + 1, LAST, np.int32)

@@ -300,7 +300,8 @@ def alpha_expansion(
         change = partial(_change_wishes, labels.reshape(-1), alpha, costs, *wishes)
         map_strips(change, inside.size)
         before, alpha_before = labels, alpha
-        moved = np.where(flow.cut(), np.int32(alpha), labels)
+        rare = None if move < n_labels else 1  # the first moves may win most pixels
+        moved = np.where(flow.cut(rare), np.int32(alpha), labels)
         n_useless += 1
         if (moved != labels).any():
             lower = energy_of(moved, unary, pairwise, offsets, label_cost)
