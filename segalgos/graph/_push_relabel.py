@@ -1,7 +1,8 @@
 """Minimum cuts of grids by pushing excess downhill (Goldberg and Tarjan).
 
-Paths between far terminals, which Boykov and Kolmogorov's algorithm finds again and again, cost
-little here: excess of many pixels travels together. Any flow within the capacities is a start.
+The faster way where edges are strong beside the pixels' wishes, so that flow goes far: excess of
+many pixels travels together, while Boykov and Kolmogorov's algorithm finds a path for each. Any
+flow within the capacities is a start.
 
 ``capacity`` is (n_nodes, n_directions) int32: what may still flow from node p to ``p + steps[d]``;
 directions 2 k and 2 k + 1 are opposite. An edge that leaves the grid has no capacity, only an
@@ -39,11 +40,12 @@ def _measure_heights(capacity, excess, steps, side, heights, queue, counts):
         counts[highest] += 1
         for d in range(n_directions):
             p = q + steps[d]
-            if heights[p] == UNREACHED:
-                if (capacity[p, d ^ 1] if side > 0 else capacity[q, d]) > 0:
-                    heights[p] = highest + 1
-                    queue[last] = p
-                    last += 1
+            if heights[p] != UNREACHED:
+                continue
+            if (capacity[p, d ^ 1] if side > 0 else capacity[q, d]) > 0:
+                heights[p] = highest + 1
+                queue[last] = p
+                last += 1
     return highest
 
 

@@ -68,7 +68,17 @@ def _change_wishes(labels, alpha, unary, scale, bound, wishes, excess, start, st
 
 @njit(nogil=True, cache=True)
 def _change_edges(
-    before, alpha_before, labels, alpha, weights, offsets, label_cost, scale, margin, capacity, excess
+    before,
+    alpha_before,
+    labels,
+    alpha,
+    weights,
+    offsets,
+    label_cost,
+    scale,
+    margin,
+    capacity,
+    excess,
 ):
     """Put the edges of a move in the place of those of the move before, and keep the flow.
 
@@ -238,7 +248,8 @@ def alpha_expansion(
     Moves go on, label by label, until none of K in a row lowers the energy; that is then
     within a factor of ``2 max(label_cost) / min(label_cost)`` (off the diagonal) of the
     minimum where costs are not negative, and the minimum itself for two labels. Each move
-    takes one minimum cut with edges of two capacities [2]_.
+    takes one minimum cut with edges of two capacities [2]_, which starts from the flow of the
+    move before.
 
     References
     ----------

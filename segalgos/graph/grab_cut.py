@@ -178,7 +178,9 @@ def iterate_cuts(
             costs[:, label], components[label] = mixture.explain(colors)
         before = part
         unary = np.where(forbidden, np.float32(np.inf), costs[index])
-        unary, edges, steps, within, _ = check_energy(unary, planes, neighbors, inside, 2, "grab_cut")
+        unary, edges, steps, within, _ = check_energy(
+            unary, planes, neighbors, inside, 2, "grab_cut"
+        )
         if flow is None:
             flow = GridFlow.of_energy(unary, edges, steps, within, "grab_cut")
         else:  # the flow of the last cut is nearly that of the next
