@@ -9,68 +9,139 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from segalgos.checks import check_int, check_label_map
-from segalgos.graph.max_flow import (
-    CAPACITY_LIMIT,
-    check_energy,
-    cut_checked,
-    energy_of,
-)
+from segalgos.graph.max_flow import CAPACITY_LIMIT, GridFlow, check_energy, energy_of
 from segalgos.parallel import map_strips
 
 __all__ = ["alpha_expansion"]
 
 
-@njit(nogil=True, cache=True)
-def _write_move(labels, alpha, unary, weights, offsets, label_cost, costs, edges, start, stop):
-    """Write the binary energy of an expansion move: label 1 is alpha, 0 the present label.
+@njit(nogil=True, cache=True, inline="always")
+def _split(weight, stay, first, second):
+    """Write the costs of an edge in a move as a cost of moving at each end and capacities.
 
     Parameters
     ----------
-    labels : (D, H, W) int32
+    weight : float
+        Of the edge, in units of capacity.
+    stay, first, second : float
+        Cost of the labels at its ends if none moves, the first end alone, the second alone;
+        if both do it is 0.
+
+    Returns
+    -------
+    gain_first, gain_second : int
+        What each end saves by moving.
+    there, back : int
+        What it costs beyond that if the first end moves alone, or the second.
+    """
+    keep = np.int64(np.rint(weight * stay))
+    one, two = np.int64(np.rint(weight * first)), np.int64(np.rint(weight * second))
+    gain = max(min(keep // 2, two), keep - one)
+    # Never below 0 in a metric, but for rounding.
+    return gain, keep - gain, max(one - (keep - gain), 0), max(two - gain, 0)
+
+
+@njit(nogil=True, cache=True)
+def _change_wishes(labels, alpha, unary, scale, bound, wishes, excess, start, stop):
+    """Write what each pixel saves by taking label alpha, and add to its excess what is new.
+
+    Parameters
+    ----------
+    labels : (n_pixels,) int32
     alpha : int
-    unary : (D, H, W, K) int32 or float32
-    weights : (n_planes, D, H, W) of the same dtype
-    offsets : (n_planes, 3) intp
-    label_cost : (K, K) of the same dtype
-    costs : (D, H, W, 2) of the same dtype, overwritten
-    edges : (n_planes, 2, D, H, W) of the same dtype
-        Zeros; overwritten for labels (0, 1).
+    unary : (n_pixels, K) int32 or float32
+    scale, bound : float
+    wishes, excess : (n_pixels,) int32
     start, stop : int
-        Range of rows, counted over all slices.
+        Range of pixels.
+    """
+    for i in range(start, stop):
+        label = labels[i]
+        if label >= 0:
+            wish = np.int32(0)
+            if label != alpha:
+                value = (np.float64(unary[i, label]) - np.float64(unary[i, alpha])) * scale
+                wish = np.int32(np.rint(min(max(value, -bound), bound)))
+            excess[i] += wish - wishes[i]
+            wishes[i] = wish
+
+
+@njit(nogil=True, cache=True)
+def _change_edges(
+    before,
+    alpha_before,
+    labels,
+    alpha,
+    weights,
+    offsets,
+    label_cost,
+    scale,
+    margin,
+    capacity,
+    excess,
+):
+    """Put the edges of a move in the place of those of the move before, and keep the flow.
+
+    Parameters
+    ----------
+    before, labels : (D, H, W) int32
+        Labels that the move before started from, and this one.
+    alpha_before, alpha : int
+        The former is negative if there was none.
+    weights : (n_planes, D, H, W) int32 or float32
+    offsets : (n_planes, 3) intp
+    label_cost : (K, K) float64
+    scale : float
+    margin : int
+        Nodes before the first pixel.
+    capacity, excess : see `segalgos.graph._push_relabel`
 
     Notes
     -----
-    Kolmogorov and Zabih's construction for an edge pq, with A, B, C, 0 the costs of
-    (0, 0), (0, 1), (1, 0), (1, 1): C - A if p moves, -C if q moves, B + C - A if q alone does.
+    Flow that an edge can no longer carry goes back to where it came from [1]_.
+
+    References
+    ----------
+    .. [1] P. Kohli and P. H. S. Torr, "Dynamic graph cuts for efficient inference in Markov
+       random fields", IEEE Transactions on Pattern Analysis and Machine Intelligence 29(12),
+       2079-2088, 2007.
     """
     depth, height, width = labels.shape
-    for row in range(start, stop):
+    for row in range(depth * height):
         z, y = row // height, row % height
-        for x in range(width):
-            label = labels[z, y, x]
-            if label >= 0:
-                costs[z, y, x, 0] = unary[z, y, x, label]
-                costs[z, y, x, 1] = unary[z, y, x, alpha]
         for k in range(len(offsets)):
-            dz, dy, dx = offsets[k, 0], offsets[k, 1], offsets[k, 2]
-            begin, end = max(0, -dx), min(width, width - dx)
-            if z + dz < depth and y + dy < height:
-                for x in range(begin, end):
-                    here, there = labels[z, y, x], labels[z + dz, y + dy, x + dx]
-                    if here >= 0 and there >= 0:
-                        weight = weights[k, z, y, x]
-                        stay = weight * label_cost[here, there]
-                        first = weight * label_cost[alpha, there]
-                        second = weight * label_cost[here, alpha]
-                        costs[z, y, x, 1] += first - stay
-                        # Never below 0 in a metric, but for rounding.
-                        edges[k, 1, z, y, x] = max(second + first - stay, 0)
-            if z >= dz and y >= dy:  # the edges that end in this row
-                for x in range(begin, end):
-                    here, there = labels[z - dz, y - dy, x], labels[z, y, x + dx]
-                    if here >= 0 and there >= 0:
-                        cost = weights[k, z - dz, y - dy, x] * label_cost[alpha, there]
-                        costs[z, y, x + dx, 1] -= cost
+            z2, y2, dx = z + offsets[k, 0], y + offsets[k, 1], offsets[k, 2]
+            if z2 >= depth or y2 >= height:
+                continue
+            step = ((z2 - z) * height + y2 - y) * width + dx
+            for x in range(max(0, -dx), min(width, width - dx)):
+                here, there = labels[z, y, x], labels[z2, y2, x + dx]
+                if here < 0 or there < 0:
+                    continue
+                stay, first = label_cost[here, there], label_cost[alpha, there]
+                second = label_cost[here, alpha]
+                had_stay = had_first = had_second = 0.0
+                if alpha_before >= 0:
+                    here, there = before[z, y, x], before[z2, y2, x + dx]
+                    had_stay = label_cost[here, there]
+                    had_first = label_cost[alpha_before, there]
+                    had_second = label_cost[here, alpha_before]
+                if stay == had_stay and first == had_first and second == had_second:
+                    continue
+                weight = np.float64(weights[k, z, y, x]) * scale
+                gain_p, gain_q, there_p, back_p = _split(weight, stay, first, second)
+                had_p, had_q, had_there, had_back = _split(weight, had_stay, had_first, had_second)
+                p = margin + row * width + x
+                q = p + step
+                gain_p -= had_p
+                gain_q -= had_q
+                there_p += capacity[p, 2 * k] - had_there
+                back_p += capacity[q, 2 * k + 1] - had_back
+                too_much = min(there_p, 0) - min(back_p, 0)
+                capacity[p, 2 * k] = there_p - too_much
+                capacity[q, 2 * k + 1] = back_p + too_much
+                excess[p] += gain_p - too_much
+                excess[q] += gain_q + too_much
 
 
 def _check_label_cost(label_cost, n_labels, caller):
@@ -177,7 +248,8 @@ def alpha_expansion(
     Moves go on, label by label, until none of K in a row lowers the energy; that is then
     within a factor of ``2 max(label_cost) / min(label_cost)`` (off the diagonal) of the
     minimum where costs are not negative, and the minimum itself for two labels. Each move
-    takes one minimum cut with edges of two capacities [2]_.
+    takes one minimum cut with edges of two capacities [2]_, which starts from the flow of the
+    move before.
 
     References
     ----------
@@ -196,9 +268,9 @@ def alpha_expansion(
     >>> unary = abs(image[..., None] - [0, 5, 9])
     >>> labels, energy = alpha_expansion(unary, np.full((2, 1, 7), 5))
     >>> labels
-    array([[0, 0, 1, 1, 1, 2, 2]], dtype=int32)
+    array([[0, 0, 2, 2, 2, 2, 2]], dtype=int32)
     >>> energy
-    14.0
+    13.0
     """
     caller = "alpha_expansion"
     max_iter = check_int(caller, "max_iter", max_iter, low=1)
@@ -222,28 +294,28 @@ def alpha_expansion(
         )
     labels = _first_labels(unary, inside, shape, init, caller)
 
-    exact = label_cost.astype(np.float64)
-    label_cost = label_cost.astype(unary.dtype)
-    costs = np.empty((*inside.shape, 2), unary.dtype)
-    costs[~inside] = 0
-    edges = np.zeros((len(offsets), 2, *inside.shape), unary.dtype)
-    n_rows = inside.shape[0] * inside.shape[1]
-    energy = energy_of(labels, unary, pairwise, offsets, exact)
+    label_cost = label_cost.astype(np.float64)
+    largest = 2 * sum(float(plane.max()) for plane in pairwise) * float(label_cost.max())
+    flow = GridFlow(inside.shape, offsets, largest, unary.dtype == np.int32, caller)
+    weights, costs = pairwise[:, 0], unary.reshape(-1, n_labels)
+    energy = energy_of(labels, unary, pairwise, offsets, label_cost)
+    before, alpha_before = labels, -1
     n_useless = 0
     for move in range(max_iter * n_labels):
         if n_useless == n_labels:
             break
         alpha = move % n_labels
-        edges[:, 1] = 0
-        write = partial(
-            _write_move, labels, alpha, unary, pairwise[:, 0], offsets, label_cost, costs, edges
-        )
-        map_strips(write, n_rows, max(1, 65536 // inside.shape[2]))
-        moved = np.where(cut_checked(costs, edges, offsets, inside, caller) == 1, alpha, labels)
-        moved = moved.astype(np.int32)
-        lower = energy_of(moved, unary, pairwise, offsets, exact)
-        if lower < energy:
-            labels, energy, n_useless = moved, lower, 1
-        else:
-            n_useless += 1
+        edges = (before, alpha_before, labels, alpha, weights, offsets, label_cost)
+        _change_edges(*edges, flow.scale, flow.margin, flow.capacity, flow.excess)
+        wishes = (flow.scale, flow.bound, flow.wishes, flow.excess[flow.pixels])
+        change = partial(_change_wishes, labels.reshape(-1), alpha, costs, *wishes)
+        map_strips(change, inside.size)
+        before, alpha_before = labels, alpha
+        rare = None if move < n_labels else 1  # the first moves may win most pixels
+        moved = np.where(flow.cut(rare), np.int32(alpha), labels)
+        n_useless += 1
+        if (moved != labels).any():
+            lower = energy_of(moved, unary, pairwise, offsets, label_cost)
+            if lower < energy:
+                labels, energy, n_useless = moved, lower, 1
     return labels.reshape(shape), energy

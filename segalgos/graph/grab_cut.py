@@ -17,7 +17,7 @@ from segalgos.checks import (
 from segalgos.distinct import group_rows
 from segalgos.graph.color_models import learn_mixture, split_colors, standardise
 from segalgos.graph.contrast import contrast_beta, contrast_weights
-from segalgos.graph.max_flow import grid_cut, half_neighborhood
+from segalgos.graph.max_flow import POTTS, GridFlow, check_energy, energy_of, half_neighborhood
 from segalgos.results import Prompts
 
 __all__ = ["grab_cut"]
@@ -163,7 +163,7 @@ def iterate_cuts(
     planes = contrast_weights(np.ascontiguousarray(image[frame]), offsets, beta, smoothness)
     forbidden = np.stack([known[frame] == 1, known[frame] == 0], axis=-1)
     costs, components = np.empty((n_colors, 2), np.float32), [None, None]
-    energies = []
+    energies, flow = [], None
     for _ in range(n_iter):
         n_object = np.bincount(index[part == 1], minlength=n_colors)
         weights = beyond[1] + n_object
@@ -178,7 +178,17 @@ def iterate_cuts(
             costs[:, label], components[label] = mixture.explain(colors)
         before = part
         unary = np.where(forbidden, np.float32(np.inf), costs[index])
-        part, energy = grid_cut(unary, planes, neighbors=neighbors, mask=inside)
+        unary, edges, steps, within, _ = check_energy(
+            unary, planes, neighbors, inside, 2, "grab_cut"
+        )
+        if flow is None:
+            flow = GridFlow.of_energy(unary, edges, steps, within, "grab_cut")
+        else:  # the flow of the last cut is nearly that of the next
+            flow.change_unary(unary, within)
+        rare = int(2 * np.count_nonzero(part == 1) < np.count_nonzero(inside))
+        chosen = np.where(within, flow.cut(rare), np.int32(-1))
+        part = chosen.reshape(before.shape)
+        energy = energy_of(chosen, unary, edges, steps, POTTS)
         energies.append(energy + float(np.sum(beyond * costs.T, dtype=np.float64)))
         if (part == before).all():
             break

@@ -10,6 +10,7 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from segalgos.checks import check_mask
+from segalgos.graph import _boykov_kolmogorov, _push_relabel
 from segalgos.parallel import map_strips
 
 __all__ = ["grid_cut", "half_neighborhood"]
@@ -22,31 +23,23 @@ _HALF_NEIGHBORHOODS = {
 }
 
 CAPACITY_LIMIT = 1 << 30  # two capacities, there and back, add up within int32
+FLOW_LIMIT = 1 << 29  # a wish, what its edges make of it and what they bring add up within int32
 
-# A node's place in its tree, in one byte: the direction of its parent or one of the first
-# two codes, plus SINK_TREE in the sink's tree.
-SINK_TREE = 32
-TERMINAL = 30
-ORPHAN = 31
-FREE = 255
-UNREACHED = np.int32(1 << 30)
+# A pixel's wish for a label is strong where it is this part of what its edges can carry.
+STRONG = 1 / 16
 
 
-# --- maximum flow ------------------------------------------------------------------------
+# --- kernels -----------------------------------------------------------------------------
 
 
 @njit(nogil=True, cache=True)
-def _load(unary, pairwise, offsets, inside, scale, bound, margin, capacity, excess):
-    """Write residual capacities of all edges and the excess of all pixels."""
+def _load_edges(pairwise, offsets, inside, scale, margin, capacity):
+    """Write the capacities of all edges."""
     depth, height, width = inside.shape
     back = pairwise.shape[1] - 1
     for z in range(depth):
         for y in range(height):
             row = margin + (z * height + y) * width
-            for x in range(width):
-                if inside[z, y, x]:
-                    value = (np.float64(unary[z, y, x, 0]) - np.float64(unary[z, y, x, 1])) * scale
-                    excess[row + x] = np.int32(np.rint(min(max(value, -bound), bound)))
             for k in range(len(offsets)):
                 z2, y2, dx = z + offsets[k, 0], y + offsets[k, 1], offsets[k, 2]
                 if z2 >= depth or y2 >= height:
@@ -62,184 +55,40 @@ def _load(unary, pairwise, offsets, inside, scale, bound, margin, capacity, exce
 
 
 @njit(nogil=True, cache=True)
-def _augment(source_end, d, capacity, excess, tree, steps, orphans):
-    """Push flow along the path through an edge between the trees; returns the orphans."""
-    n_orphans = 0
-    sink_end = source_end + steps[d]
-    flow = capacity[source_end, d]
-    p = source_end
-    while tree[p] != TERMINAL:
-        a = tree[p]
-        p += steps[a]
-        flow = min(flow, capacity[p, a ^ 1])
-    flow = min(flow, excess[p])
-    p = sink_end
-    while tree[p] != TERMINAL + SINK_TREE:
-        a = tree[p] - SINK_TREE
-        flow = min(flow, capacity[p, a])
-        p += steps[a]
-    flow = min(flow, -excess[p])
+def _load_wishes(unary, inside, scale, bound, wishes, excess, start, stop):
+    """Write what each pixel wishes for label 1, and add to its excess what is new in that.
 
-    capacity[source_end, d] -= flow
-    capacity[sink_end, d ^ 1] += flow
-    p = source_end
-    while tree[p] != TERMINAL:
-        a = tree[p]
-        q = p + steps[a]
-        capacity[p, a] += flow
-        capacity[q, a ^ 1] -= flow
-        if capacity[q, a ^ 1] == 0:
-            tree[p] = ORPHAN
-            orphans[n_orphans] = p
-            n_orphans += 1
-        p = q
-    excess[p] -= flow
-    if excess[p] == 0:
-        tree[p] = ORPHAN
-        orphans[n_orphans] = p
-        n_orphans += 1
-    p = sink_end
-    while tree[p] != TERMINAL + SINK_TREE:
-        a = tree[p] - SINK_TREE
-        q = p + steps[a]
-        capacity[q, a ^ 1] += flow
-        capacity[p, a] -= flow
-        if capacity[p, a] == 0:
-            tree[p] = ORPHAN + SINK_TREE
-            orphans[n_orphans] = p
-            n_orphans += 1
-        p = q
-    excess[p] += flow
-    if excess[p] == 0:
-        tree[p] = ORPHAN + SINK_TREE
-        orphans[n_orphans] = p
-        n_orphans += 1
-    return n_orphans
+    Parameters
+    ----------
+    unary : (n_pixels, 2) int32 or float32
+    inside : (n_pixels,) bool
+    scale, bound : float
+    wishes : (n_pixels,) int32
+        As they were loaded before, or 0; overwritten.
+    excess : (n_pixels,) int32
+    start, stop : int
+        Range of pixels.
+    """
+    for i in range(start, stop):
+        if inside[i]:
+            value = (np.float64(unary[i, 0]) - np.float64(unary[i, 1])) * scale
+            wish = np.int32(np.rint(min(max(value, -bound), bound)))
+            excess[i] += wish - wishes[i]
+            wishes[i] = wish
 
 
 @njit(nogil=True, cache=True)
-def _maximise_flow(capacity, excess, tree, steps):
-    """Boykov and Kolmogorov's algorithm with origins checked through time stamps."""
-    n_nodes, n_directions = capacity.shape
-    stamp = np.zeros((n_nodes, 2), np.int32)  # time, distance to the terminal
-    queued = np.full(n_nodes, -1, np.int32)  # next active node; itself for the last
-    orphans = np.empty(n_nodes, np.int32)
-    head = tail = np.int64(-1)
-    for p in range(n_nodes):
-        tree[p] = FREE
-        if excess[p] != 0:
-            tree[p] = TERMINAL if excess[p] > 0 else TERMINAL + SINK_TREE
-            stamp[p, 1] = 1
-            if tail >= 0:
-                queued[tail] = p
-            else:
-                head = p
-            queued[p] = p
-            tail = p
-    time = np.int32(0)
-    while head >= 0:
-        p = head
-        head = queued[p] if queued[p] != p else -1
-        if head < 0:
-            tail = -1
-        queued[p] = -1
-        d = 0
-        while d < n_directions and tree[p] != FREE:
-            q = p + steps[d]
-            sink_side = tree[p] & SINK_TREE
-            residual = capacity[q, d ^ 1] if sink_side else capacity[p, d]
-            if residual == 0:
-                d += 1
-                continue
-            if tree[q] == FREE:
-                tree[q] = (d ^ 1) | sink_side
-                stamp[q, 0] = stamp[p, 0]
-                stamp[q, 1] = stamp[p, 1] + 1
-                if queued[q] < 0:
-                    if tail >= 0:
-                        queued[tail] = q
-                    else:
-                        head = q
-                    queued[q] = q
-                    tail = q
-                d += 1
-                continue
-            if tree[q] & SINK_TREE == sink_side:
-                if stamp[q, 0] <= stamp[p, 0] and stamp[q, 1] > stamp[p, 1] + 1:
-                    tree[q] = (d ^ 1) | sink_side  # a shorter way to the terminal
-                    stamp[q, 0] = stamp[p, 0]
-                    stamp[q, 1] = stamp[p, 1] + 1
-                d += 1
-                continue
-
-            time += 1
-            if sink_side:
-                last = _augment(q, d ^ 1, capacity, excess, tree, steps, orphans)
-            else:
-                last = _augment(p, d, capacity, excess, tree, steps, orphans)
-            first = 0
-            while first < last:
-                orphan = orphans[first]
-                first += 1
-                side = tree[orphan] & SINK_TREE
-                best = -1
-                best_distance = UNREACHED
-                for a in range(n_directions):
-                    j = orphan + steps[a]
-                    residual = capacity[orphan, a] if side else capacity[j, a ^ 1]
-                    if residual == 0 or tree[j] == FREE or tree[j] & SINK_TREE != side:
-                        continue
-                    distance = np.int32(0)
-                    while True:
-                        if stamp[j, 0] == time:
-                            distance += stamp[j, 1]
-                            break
-                        code = tree[j] & 31
-                        if code == ORPHAN:
-                            distance = UNREACHED
-                            break
-                        distance += 1
-                        if code == TERMINAL:
-                            stamp[j, 0] = time
-                            stamp[j, 1] = 1
-                            break
-                        j += steps[code]
-                    if distance < UNREACHED:
-                        if distance < best_distance:
-                            best = a
-                            best_distance = distance
-                        j = orphan + steps[a]
-                        while stamp[j, 0] != time:
-                            stamp[j, 0] = time
-                            stamp[j, 1] = distance
-                            distance -= 1
-                            j += steps[tree[j] & 31]
-                if best >= 0:
-                    tree[orphan] = best | side
-                    stamp[orphan, 0] = time
-                    stamp[orphan, 1] = best_distance + 1
-                    continue
-                tree[orphan] = FREE
-                for a in range(n_directions):
-                    j = orphan + steps[a]
-                    if tree[j] == FREE or tree[j] & SINK_TREE != side:
-                        continue
-                    if tree[j] == (a ^ 1) | side:
-                        tree[j] = ORPHAN | side
-                        if last == len(orphans):
-                            orphans[: last - first] = orphans[first:last].copy()
-                            last -= first
-                            first = 0
-                        orphans[last] = j
-                        last += 1
-                    residual = capacity[orphan, a] if side else capacity[j, a ^ 1]
-                    if residual > 0 and queued[j] < 0:
-                        if tail >= 0:
-                            queued[tail] = j
-                        else:
-                            head = j
-                        queued[j] = j
-                        tail = j
+def _count_excess(capacity, excess, start, stop):
+    """Count nodes of excess that is large beside what their edges can carry, positive, negative."""
+    n_strong = n_sources = n_sinks = 0
+    for p in range(start, stop):
+        total = 0
+        for d in range(capacity.shape[1]):
+            total += capacity[p, d]
+        n_strong += abs(excess[p]) > STRONG * total
+        n_sources += excess[p] > 0
+        n_sinks += excess[p] < 0
+    return n_strong, n_sources, n_sinks
 
 
 @njit(nogil=True, cache=True)
@@ -373,35 +222,116 @@ def energy_of(labels, unary, pairwise, offsets, label_cost):
 POTTS = 1 - np.eye(2)
 
 
-def cut_checked(unary, pairwise, offsets, inside, caller):
-    """Minimise a checked binary energy; see `grid_cut`."""
-    _, height, width = inside.shape
-    # No pixel sends on more than this; a stronger wish for a label changes nothing.
-    total = 2 * sum(float(plane.max()) for plane in pairwise)
-    if unary.dtype == np.int32:
-        if total >= CAPACITY_LIMIT:
-            raise ValueError(
-                f"{caller}: pairwise holds integers whose sum at a pixel may reach {total:.0f}, "
-                f"expected below {CAPACITY_LIMIT}: pass float32, where they may have any size."
-            )
-        scale = 1.0
-    else:
-        # A power of two keeps integers in float32 exact, and their ties.
-        scale = 2.0 ** (29 - np.frexp(total)[1]) if total > 0 else 2.0**60
-    bound = float(total * scale + 64)
-    flat = offsets @ np.array([height * width, width, 1])
-    steps = np.stack([flat, -flat], 1).ravel()
-    margin = int(flat.max())  # edges that leave the grid have no capacity, only an address
-    n_nodes = inside.size + 2 * margin
-    capacity = np.zeros((n_nodes, 2 * len(offsets)), np.int32)
-    excess = np.zeros(n_nodes, np.int32)
-    _load(unary, pairwise, offsets, inside, scale, bound, margin, capacity, excess)
-    tree = np.empty(n_nodes, np.uint8)
-    _maximise_flow(capacity, excess, tree, steps)
-    labels = (tree[margin : margin + inside.size] < SINK_TREE).astype(np.int32)
-    labels = labels.reshape(inside.shape)
-    labels[~inside] = -1
-    return labels
+class GridFlow:
+    """A flow between the pixels of a grid, from which one cut after another starts.
+
+    Parameters
+    ----------
+    shape : (D, H, W)
+    offsets : (n_planes, 3) intp
+        From a pixel to half of its neighbours.
+    largest : float
+        The most that the edges of a pixel may carry, in units of the costs.
+    integer : bool
+        The costs are whole numbers, to be kept as they are.
+    caller : str
+        For the message.
+
+    Attributes
+    ----------
+    scale, bound : float
+        Units of capacity for a cost of 1, and the largest wish for a label: no pixel sends
+        on as much, so a stronger one changes nothing.
+    capacity, excess : ndarray
+        What is left, see `segalgos.graph._push_relabel`; pixels begin at node `margin`.
+    wishes : (n_pixels,) int32
+        How much cheaper label 1 is for each pixel.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        offsets: NDArray[np.intp],
+        largest: float,
+        integer: bool,
+        caller: str,
+    ):
+        if integer:
+            if largest >= FLOW_LIMIT:
+                raise ValueError(
+                    f"{caller}: pairwise holds integers whose sum at a pixel may reach "
+                    f"{largest:.0f}, expected below {FLOW_LIMIT}: pass float32, where they may "
+                    "have any size."
+                )
+            self.scale = 1.0
+        else:
+            # A power of two keeps integers in float32 exact, and their ties.
+            self.scale = 2.0 ** (29 - np.frexp(largest)[1]) if largest > 0 else 2.0**60
+        self.bound = float(largest * self.scale + 64)
+        self.shape = shape
+        self.offsets = offsets
+        flat = offsets @ np.array([shape[1] * shape[2], shape[2], 1])
+        self.steps = np.stack([flat, -flat], 1).ravel()
+        self.margin = int(flat.max())  # edges that leave the grid have an address too
+        n_pixels = int(np.prod(shape))
+        self.pixels = slice(self.margin, self.margin + n_pixels)
+        n_nodes = n_pixels + 2 * self.margin
+        self.capacity = np.zeros((n_nodes, len(self.steps)), np.int32)
+        self.excess = np.zeros(n_nodes, np.int32)
+        self.wishes = np.zeros(n_pixels, np.int32)
+
+    @classmethod
+    def of_energy(
+        cls,
+        unary: NDArray,
+        pairwise: NDArray,
+        offsets: NDArray[np.intp],
+        inside: NDArray[np.bool_],
+        caller: str,
+    ) -> GridFlow:
+        """Load a checked binary energy, see `check_energy`."""
+        largest = 2 * sum(float(plane.max()) for plane in pairwise)
+        flow = cls(inside.shape, offsets, largest, unary.dtype == np.int32, caller)
+        _load_edges(pairwise, offsets, inside, flow.scale, flow.margin, flow.capacity)
+        flow.change_unary(unary, inside)
+        return flow
+
+    def change_unary(self, unary: NDArray, inside: NDArray[np.bool_]) -> None:
+        """Load other costs of labels and keep the flow."""
+        load = partial(
+            _load_wishes,
+            unary.reshape(-1, 2),
+            inside.reshape(-1),
+            self.scale,
+            self.bound,
+            self.wishes,
+            self.excess[self.pixels],
+        )
+        map_strips(load, len(self.wishes))
+
+    def cut(self, rare: int | None = None) -> NDArray[np.bool_]:
+        """Find a labelling of least energy, with label 1 at as few pixels as possible.
+
+        Parameters
+        ----------
+        rare : {0, 1}, optional
+            The label that fewer pixels will take, if that can be foreseen; it saves time.
+
+        Returns
+        -------
+        (D, H, W) bool
+            True where label 1 is taken.
+        """
+        count = partial(_count_excess, self.capacity, self.excess)
+        n_strong, n_sources, n_sinks = np.sum(map_strips(count, len(self.excess)), axis=0)
+        reached = np.empty(len(self.excess), bool)
+        arrays = (self.capacity, self.excess, self.steps)
+        if 2 * n_strong > n_sources + n_sinks:
+            _boykov_kolmogorov.cut(*arrays, reached)
+        else:
+            from_source = n_sources <= n_sinks if rare is None else rare == 1
+            _push_relabel.cut(*arrays, np.int32(1 if from_source else -1), reached)
+        return reached[self.pixels].reshape(self.shape)
 
 
 def grid_cut(
@@ -442,5 +372,7 @@ def grid_cut(
     unary, pairwise, offsets, inside, shape = check_energy(
         unary, pairwise, neighbors, mask, 2, caller
     )
-    labels = cut_checked(unary, pairwise, offsets, inside, caller)
+    flow = GridFlow.of_energy(unary, pairwise, offsets, inside, caller)
+    labels = flow.cut().astype(np.int32)
+    labels[~inside] = -1
     return labels.reshape(shape), energy_of(labels, unary, pairwise, offsets, POTTS)

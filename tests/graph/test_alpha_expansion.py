@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from segalgos import alpha_expansion, grid_cut, thread_limit
+from segalgos.graph.max_flow import half_neighborhood
 
 
 def energy_of(labels, unary, pairwise, cost):
@@ -39,6 +40,45 @@ def test_no_move_lowers_the_energy_and_it_is_near_the_least(seed, cost):
         for each in product(range(3), repeat=8)
     )
     assert least <= energy <= 1.1 * least + 1
+
+
+def any_energy(labels, unary, pairwise, cost, mask):
+    """Energy on any grid, edge by edge, for labellings along the first axis."""
+    inside = [tuple(place) for place in np.argwhere(mask)]
+    energy = sum(unary[place][labels[(slice(None), *place)]] for place in inside)
+    offsets = half_neighborhood(mask.ndim, 2 * len(pairwise))
+    for (k, offset), here in product(enumerate(offsets), inside):
+        there = tuple(np.add(here, offset).tolist())
+        if all(0 <= i < n for i, n in zip(there, mask.shape, strict=True)) and mask[there]:
+            ends = labels[(slice(None), *here)], labels[(slice(None), *there)]
+            energy = energy + pairwise[(k, *here)] * cost[ends]
+    return energy
+
+
+@pytest.mark.parametrize("dtype", [int, np.float32])
+@pytest.mark.parametrize("seed", range(30))
+def test_no_move_on_any_grid_lowers_the_energy(seed, dtype):
+    """Moves start from the flow of the move before, whatever the label, metric and mask."""
+    rng = np.random.default_rng(seed)
+    shape, planes = [((3, 4), 2), ((4, 3), 4), ((2, 3, 2), 3)][seed % 3]
+    points = rng.integers(0, 7, (4, 2))
+    metrics = [1 - np.eye(4, dtype=int), abs(points[:, None] - points).sum(-1)]
+    metrics.append(np.minimum(metrics[1], 3))
+    cost = metrics[seed // 3 % 3]
+    unary = rng.integers(-20, 20, (*shape, 4)).astype(dtype)
+    pairwise = rng.integers(0, 9, (planes, *shape)).astype(dtype)
+    if dtype == np.float32:
+        unary[rng.random(unary.shape) < 0.1] = np.inf
+        unary[..., 0] = np.where(np.isinf(unary).all(-1), 0, unary[..., 0])
+    mask = rng.random(shape) < 0.85
+    mask.flat[0] = True
+    init = unary.argmin(-1) if seed % 2 else None
+    labels, energy = alpha_expansion(unary, pairwise, label_cost=cost, mask=mask, init=init)
+    assert energy == any_energy(labels[None], unary, pairwise, cost, mask)
+    every = np.array(list(product((False, True), repeat=12))).reshape(-1, *shape)
+    for alpha in range(4):
+        moved = np.where(every, alpha, labels)
+        assert any_energy(moved, unary, pairwise, cost, mask).min() >= energy
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -10,7 +10,8 @@ from scipy import sparse
 from scipy.sparse.csgraph import maximum_flow
 
 from segalgos import grid_cut, thread_limit
-from segalgos.graph.max_flow import half_neighborhood
+from segalgos.graph import _boykov_kolmogorov, _push_relabel
+from segalgos.graph.max_flow import GridFlow, check_energy, half_neighborhood
 
 
 def random_problem(seed, shape, neighbors, *, directed=False, largest=20):
@@ -73,8 +74,10 @@ def test_energy_is_the_least(seed, grid, directed):
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_of_equal_labellings_the_one_with_most_zeros(seed):
+@pytest.mark.parametrize("strength", [1, 30])
+def test_of_equal_labellings_the_one_with_most_zeros(seed, strength):
     unary, pairwise = random_problem(seed, (3, 4), 4, largest=3)
+    pairwise *= strength
     best, both = None, []
     for bits in product((0, 1), repeat=12):
         labels = np.reshape(bits, (3, 4))
@@ -84,6 +87,73 @@ def test_of_equal_labellings_the_one_with_most_zeros(seed):
         if energy == best:
             both.append(labels)
     np.testing.assert_array_equal(grid_cut(unary, pairwise)[0], np.min(both, axis=0))
+
+
+GRIDS = [(4, (5, 7)), (8, (6, 4)), (6, (3, 4, 3)), (4, (1, 9)), (8, (9, 1))]
+
+
+def every_cut(flow):
+    """Source's sides by both kernels, by the second with either terminal pushing."""
+    for kernel, side in (
+        (_boykov_kolmogorov.cut, ()),
+        (_push_relabel.cut, (np.int32(1),)),
+        (_push_relabel.cut, (np.int32(-1),)),
+    ):
+        reached = np.empty(len(flow.excess), bool)
+        kernel(flow.capacity.copy(), flow.excess.copy(), flow.steps, *side, reached)
+        yield reached[flow.pixels].reshape(flow.shape)
+
+
+def random_mask(rng, shape):
+    mask = rng.random(shape) < 0.8
+    mask.flat[0] = True
+    return mask
+
+
+@pytest.mark.parametrize("largest", [2, 20, 400])
+@pytest.mark.parametrize("directed", [False, True])
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+def test_both_kernels_find_the_least_energy(grid, directed, largest):
+    neighbors, shape = grid
+    for seed in range(12):
+        unary, pairwise = random_problem(seed, shape, neighbors, directed=directed)
+        pairwise = pairwise * largest // 20  # weak edges with ties, or strong ones
+        least = least_energy(unary, pairwise, neighbors)
+        checked = check_energy(unary, pairwise, neighbors, None, 2, "test")[:4]
+        found = list(every_cut(GridFlow.of_energy(*checked, "test")))
+        for labels in found:
+            labels = labels.reshape(shape)
+            assert energy_of(labels.astype(int), unary, pairwise, neighbors) == least
+            np.testing.assert_array_equal(labels, found[0].reshape(shape))
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+def test_later_cuts_equal_fresh_ones(grid, dtype):
+    neighbors, shape = grid
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        unary, pairwise = random_problem(seed, shape, neighbors, directed=seed % 2 == 0)
+        mask = random_mask(rng, shape)
+        if dtype == np.float32:
+            pairwise = pairwise + rng.random(pairwise.shape)
+        flow = None
+        for rare in (None, 0, 1, 0, None):
+            costs = (unary + rng.integers(-3, 4, unary.shape) * 10).astype(dtype)
+            if dtype == np.float32:
+                costs += rng.random(costs.shape, np.float32)
+                costs[rng.random(costs.shape) < 0.05] = np.inf
+                costs[np.isinf(costs).all(-1)] = 0
+            terms = check_energy(costs, pairwise.astype(dtype), neighbors, mask, 2, "test")[:4]
+            fresh = GridFlow.of_energy(*terms, "test")
+            expected = next(every_cut(fresh))
+            if flow is None:
+                flow = GridFlow.of_energy(*terms, "test")
+            else:
+                flow.change_unary(terms[0], terms[3])
+            for found in every_cut(flow):
+                np.testing.assert_array_equal(found, expected)
+            np.testing.assert_array_equal(flow.cut(rare), expected)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
