@@ -467,7 +467,8 @@ def segment_tile(image, mask, neighbours, direction_bits, scale, start, stop, la
     for share in range(len(pivots) - 1):
         low, high = pivots[share], pivots[share + 1]
         n = _collect(bits, low, high, keys)
-        n = _between_regions(keys[:n], steps, direction_bits, parent)
+        if share > 0:  # before, each pixel is a region
+            n = _between_regions(keys[:n], steps, direction_bits, parent)
         found = keys[:n]
         if share < len(pivots) - 2:  # of the heaviest, too few could be decided on
             found = _sort(found, other[:n], low, high)
@@ -475,7 +476,6 @@ def segment_tile(image, mask, neighbours, direction_bits, scale, start, stop, la
             _flatten(parent)
         left[n_left : n_left + n] = found[:n]
         n_left += n
-    n_left = _between_regions(left[:n_left], steps, direction_bits, parent)
 
     roots, first = _number_regions(mask, start, stop, parent, labels)
     out = np.empty(n_crossing + n_left, np.uint64)

@@ -21,7 +21,7 @@ from segalgos.union_find import find
 
 __all__ = ["Basins", "find_basins", "flood", "seed_deep_basins"]
 
-STRIP = 1 << 19  # pixels; longer where a strip would hold few rows or slices
+STRIP, MIN_ROWS = 1 << 16, 32  # pixels of a strip, and at least so many rows or slices
 BLOCK = 2048  # pixels that stay in the first cache while all neighbours pass over them
 N_RECENT = 1 << 14
 
@@ -111,24 +111,28 @@ def _shorten(pointer, first, last):
 
     Notes
     -----
-    Each round doubles the reach of all pointers, without a branch to guess wrong.
+    Each round at least doubles the reach of all pointers, without a branch to guess wrong.
+    Rounds go forwards and backwards in turn: a way in either direction takes one of them.
     """
-    n_blocks = (last - first + BLOCK - 1) // BLOCK
-    waiting = np.arange(n_blocks)
-    while n_blocks > 0:
-        n_left = 0
-        for w in range(n_blocks):
-            begin = first + waiting[w] * BLOCK
+    waits = np.ones((last - first + BLOCK - 1) // BLOCK, np.bool_)
+    is_forward = True
+    while waits.any():
+        for k in range(waits.shape[0]):
+            block = k if is_forward else waits.shape[0] - 1 - k
+            if not waits[block]:
+                continue
+            begin = first + block * BLOCK
+            n = min(BLOCK, last - begin)
+            start, step = (begin, 1) if is_forward else (begin + n - 1, -1)
             changes = False
-            for i in range(begin, min(begin + BLOCK, last)):
+            for j in range(n):
+                i = start + j * step
                 target = pointer[i]
                 following = pointer[target if (target >= first) & (target < last) else i]
                 pointer[i] = following
                 changes |= following != target
-            if changes:
-                waiting[n_left] = waiting[w]
-                n_left += 1
-        n_blocks = n_left
+            waits[block] = changes
+        is_forward = not is_forward
 
 
 @njit(nogil=True, cache=True)
@@ -152,12 +156,10 @@ def _look_up(pointer, first, last):
             pointer[i] = pointer[pointer[i]]
 
 
-def _resolve(pointer, strips):
-    """Replace all pointers by the codes where they end."""
-    strips.map(partial(_shorten, pointer))
+def _join_strips(pointer, strips):
+    """Replace shortened pointers around the ends of strips, at which all others end."""
     for start in strips.starts[1:]:  # pointers leave a strip by no more than the margin
         _join(pointer, start - strips.margin, start + strips.margin)
-    strips.map(partial(_look_up, pointer))
 
 
 # --- the graph of basins -----------------------------------------------------------------
@@ -568,7 +570,7 @@ class _Strips:
 
     def __init__(self, n_pixels, margin):
         self.margin = margin
-        self.size = max(STRIP, 8 * margin)
+        self.size = max(STRIP, MIN_ROWS * margin)
         self.starts = range(margin, n_pixels - margin, self.size)
         self.n_inside = max(n_pixels - 2 * margin, 0)
 
@@ -632,8 +634,14 @@ def find_basins(relief: NDArray, labels: NDArray[np.int32], steps: NDArray[np.in
     counts = strips.map(partial(_descend, relief, labels, steps, False, pointer))
     ids = np.cumsum([1, *counts])
     minima = np.zeros(ids[-1], pointer.dtype)
-    strips.map(partial(_number, relief, labels, pointer, minima), ids)
-    _resolve(pointer, strips)
+
+    def number(next_id, first, last):
+        _number(relief, labels, pointer, minima, next_id, first, last)
+        _shorten(pointer, first, last)
+
+    strips.map(number, ids)
+    _join_strips(pointer, strips)
+    strips.map(partial(_look_up, pointer))
 
     parent = np.arange(len(minima), dtype=np.int32)
     root, height = parent.copy(), np.full(len(minima), np.inf, relief.dtype)
@@ -714,8 +722,17 @@ def flood(
     pointer = basins.code
     strips.map(partial(_fill, relief, pointer, level))
 
-    strips.map(partial(_descend, relief, labels, steps, True, pointer))
-    left = np.concatenate(strips.map(partial(_lakes_of_strip, relief, labels, steps, pointer)))
+    def drain(first, last):
+        _descend(relief, labels, steps, True, pointer, first, last)
+        return _lakes_of_strip(relief, labels, steps, pointer, first, last)
+
+    left = np.concatenate(strips.map(drain))
     _flood_lakes(relief, steps, pointer, left, 0, len(pointer))
-    _resolve(pointer, strips)
-    strips.map(partial(_decode, pointer, labels))
+    strips.map(partial(_shorten, pointer))
+    _join_strips(pointer, strips)
+
+    def write(first, last):
+        _look_up(pointer, first, last)
+        _decode(pointer, labels, first, last)
+
+    strips.map(write)
