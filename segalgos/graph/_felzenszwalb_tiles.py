@@ -21,7 +21,7 @@ REGION = np.dtype([("limit", np.float64), ("size", np.int32), ("pending", np.flo
 
 # Shares of a tile's edges, the lightest first, that are sorted and merged in turn. Many of the
 # others then lie within regions, or side by side between two.
-SHARES, N_SAMPLES = (0.25, 0.5, 0.75), 128
+SHARES, N_SAMPLES = (0.25, 0.5, 0.75), 32
 DIGIT_BITS = 12  # that a pass of sorting looks at, at most
 N_RECENT = 1 << 12
 
@@ -408,13 +408,16 @@ def _whole_image_keys(keys, shape, start, stop, direction_bits, out):
     direction_bits : int
     out : (n_keys,) uint64, overwritten
     """
-    n_rows, n_columns = stop[1] - start[1], stop[2] - start[2]
+    n_rows, n_columns = np.uint64(stop[1] - start[1]), np.uint64(stop[2] - start[2])
     for k in range(keys.shape[0]):
         code = _code(keys[k])
-        row, x = divmod(code >> direction_bits, n_columns)
-        z, y = divmod(row, n_rows)
-        pixel = ((z + start[0]) * shape[1] + y + start[1]) * shape[2] + x + start[2]
-        index = (pixel << direction_bits) | (code & ((1 << direction_bits) - 1))
+        pixel = np.uint64(code >> direction_bits)
+        row = pixel // n_columns  # unsigned, which is several times as fast
+        z = row // n_rows
+        x, y = np.int64(pixel - row * n_columns), np.int64(row - z * n_rows)
+        row = (np.int64(z) + start[0]) * shape[1] + y + start[1]
+        index = (row * shape[2] + x + start[2]) << direction_bits
+        index |= code & ((1 << direction_bits) - 1)
         out[k] = (np.uint64(_weight(keys[k])) << np.uint64(INDEX_BITS)) | np.uint64(index)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 from numba import njit
@@ -29,7 +29,8 @@ NEIGHBOURS_3D = np.array(
     ]
 )
 
-TILE_2D, TILE_3D = (1, 128, 128), (16, 32, 32)  # their regions and edges stay in the cache
+# About so large are tiles, so that their regions and edges stay in the cache.
+TILE_2D, TILE_3D = (1, 192, 192), (16, 32, 32)
 
 
 @njit(nogil=True, cache=True)
@@ -122,6 +123,16 @@ def _region_numbers(parent, first):
     return numbers
 
 
+def _tiles(shape, size):
+    """Cut a volume into tiles that are nearly alike; gives where they start and stop."""
+    axes = []
+    for n, wanted in zip(shape, size):
+        bounds = np.linspace(0, n, max(1, round(n / wanted)) + 1).astype(int)
+        axes.append(list(pairwise(bounds)))
+    bounds = np.array(list(product(*axes)))
+    return bounds[:, :, 0], bounds[:, :, 1]
+
+
 def _check_parameters(caller, scale, sigma, min_size, data_range):
     check_real(caller, "scale", scale, low=0)
     check_real(caller, "sigma", sigma, low=0, high=1000)
@@ -148,9 +159,7 @@ def _segment(image, mask, scale, sigma, min_size, data_range, caller):
             f"{1 << (INDEX_BITS - direction_bits)}: cut it into parts."
         )
     labels = np.empty(inside.shape, np.int32)
-    tile = TILE_2D if len(shape) == 2 else TILE_3D
-    starts = np.array(list(product(*map(range, (0, 0, 0), inside.shape, tile))))
-    stops = np.minimum(starts + tile, inside.shape)
+    starts, stops = _tiles(inside.shape, TILE_2D if len(shape) == 2 else TILE_3D)
 
     def segment(i):
         return segment_tile(
