@@ -306,7 +306,7 @@ def _merge_tile(keys, steps, direction_bits, scale, parent, regions):
     Parameters
     ----------
     keys : (n_keys,) uint64
-        Sorted; overwritten.
+        Sorted.
     steps : (n_neighbours,) intp
         Difference of a tile's flat indices along each kind of edge.
     direction_bits : int
@@ -314,11 +314,6 @@ def _merge_tile(keys, steps, direction_bits, scale, parent, regions):
         The paper's k.
     parent : (n_pixels,) int32
     regions : (n_pixels,) REGION
-
-    Returns
-    -------
-    int
-        Number of edges that are left, at the front.
 
     Notes
     -----
@@ -329,7 +324,6 @@ def _merge_tile(keys, steps, direction_bits, scale, parent, regions):
     weight = np.empty(1, np.float32)
     bits = weight.view(np.uint32)
     direction_mask = (1 << direction_bits) - 1
-    n_left = 0
     for k in range(keys.shape[0]):
         key = keys[k]
         pixel = _code(key) >> direction_bits
@@ -344,10 +338,6 @@ def _merge_tile(keys, steps, direction_bits, scale, parent, regions):
             other.pending = min(other.pending, weight[0])
         elif weight[0] <= min(one.limit, other.limit):  # eq. (3)
             join(parent, regions, a, b, weight[0], scale)
-            continue
-        keys[n_left] = key
-        n_left += 1
-    return n_left
 
 
 @njit(nogil=True, cache=True)
@@ -466,22 +456,20 @@ def segment_tile(image, mask, neighbours, direction_bits, scale, start, stop, la
     pivots = _pivots(weights).view(np.uint32)
     bits = weights.reshape(-1).view(np.uint32)
     keys, other = np.empty((2, bits.shape[0] + 1), np.uint64)
-    left, n_left = np.empty(bits.shape[0], np.uint64), 0
-    for share in range(len(pivots) - 1):
+    for share in range(len(SHARES)):
         low, high = pivots[share], pivots[share + 1]
         n = _collect(bits, low, high, keys)
         if share > 0:  # before, each pixel is a region
             n = _between_regions(keys[:n], steps, direction_bits, parent)
-        found = keys[:n]
-        if share < len(pivots) - 2:  # of the heaviest, too few could be decided on
-            found = _sort(found, other[:n], low, high)
-            n = _merge_tile(found, steps, direction_bits, scale, parent, regions)
-            _flatten(parent)
-        left[n_left : n_left + n] = found[:n]
-        n_left += n
+        found = _sort(keys[:n], other[:n], low, high)
+        _merge_tile(found, steps, direction_bits, scale, parent, regions)
+        _flatten(parent)
+    # Of the heaviest edges too few could be decided on.
+    n_left = _collect(bits, pivots[0], pivots[-1], keys)
+    n_left = _between_regions(keys[:n_left], steps, direction_bits, parent)
 
     roots, first = _number_regions(mask, start, stop, parent, labels)
     out = np.empty(n_crossing + n_left, np.uint64)
     out[:n_crossing] = crossing[:n_crossing]
-    _whole_image_keys(left[:n_left], mask.shape, start, stop, direction_bits, out[n_crossing:])
+    _whole_image_keys(keys[:n_left], mask.shape, start, stop, direction_bits, out[n_crossing:])
     return regions[roots], first, out
