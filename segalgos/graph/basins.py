@@ -16,14 +16,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from segalgos.graph._basin_graph import contract, deep_basins, levels, levels_from, link
 from segalgos.parallel import map_strips
-from segalgos.union_find import find
 
 __all__ = ["Basins", "find_basins", "flood", "seed_deep_basins"]
 
-STRIP = 1 << 19  # pixels; longer where a strip would hold few rows or slices
+STRIP, MIN_ROWS = 1 << 16, 32  # pixels of a strip, and at least so many rows or slices
 BLOCK = 2048  # pixels that stay in the first cache while all neighbours pass over them
-N_RECENT = 1 << 14
 
 
 # --- pointers ----------------------------------------------------------------------------
@@ -111,24 +110,28 @@ def _shorten(pointer, first, last):
 
     Notes
     -----
-    Each round doubles the reach of all pointers, without a branch to guess wrong.
+    Each round at least doubles the reach of all pointers, without a branch to guess wrong.
+    Rounds go forwards and backwards in turn: a way in either direction takes one of them.
     """
-    n_blocks = (last - first + BLOCK - 1) // BLOCK
-    waiting = np.arange(n_blocks)
-    while n_blocks > 0:
-        n_left = 0
-        for w in range(n_blocks):
-            begin = first + waiting[w] * BLOCK
+    waits = np.ones((last - first + BLOCK - 1) // BLOCK, np.bool_)
+    is_forward = True
+    while waits.any():
+        for k in range(waits.shape[0]):
+            block = k if is_forward else waits.shape[0] - 1 - k
+            if not waits[block]:
+                continue
+            begin = first + block * BLOCK
+            n = min(BLOCK, last - begin)
+            start, step = (begin, 1) if is_forward else (begin + n - 1, -1)
             changes = False
-            for i in range(begin, min(begin + BLOCK, last)):
+            for j in range(n):
+                i = start + j * step
                 target = pointer[i]
                 following = pointer[target if (target >= first) & (target < last) else i]
                 pointer[i] = following
                 changes |= following != target
-            if changes:
-                waiting[n_left] = waiting[w]
-                n_left += 1
-        n_blocks = n_left
+            waits[block] = changes
+        is_forward = not is_forward
 
 
 @njit(nogil=True, cache=True)
@@ -152,290 +155,10 @@ def _look_up(pointer, first, last):
             pointer[i] = pointer[pointer[i]]
 
 
-def _resolve(pointer, strips):
-    """Replace all pointers by the codes where they end."""
-    strips.map(partial(_shorten, pointer))
+def _join_strips(pointer, strips):
+    """Replace shortened pointers around the ends of strips, at which all others end."""
     for start in strips.starts[1:]:  # pointers leave a strip by no more than the margin
         _join(pointer, start - strips.margin, start + strips.margin)
-    strips.map(partial(_look_up, pointer))
-
-
-# --- the graph of basins -----------------------------------------------------------------
-
-
-@njit(nogil=True, cache=True)
-def _is_free(basin, low, closed):
-    return low <= basin < low + closed.shape[0] and closed[basin - low]
-
-
-@njit(nogil=True, cache=True)
-def _contract(passes, ends, n_edges, low, closed, root, parent, height):
-    """Merge basins over their lowest passes until none is free (Boruvka's algorithm).
-
-    Parameters
-    ----------
-    passes : (n,) float32 or float64
-        Heights of the passes between basins; overwritten.
-    ends : (n, 2) int32
-        Both basins; overwritten.
-    n_edges : int
-        How many of them there are.
-    low : int
-    closed : (n_own,) bool
-        Whether basin ``low + i`` may be merged into another: all its passes are here.
-    root : (n_basins,) int32
-        Disjoint sets, overwritten for these basins alone.
-    parent : (n_basins,) int32
-        Gets the basin that a basin was merged into, for those that were.
-    height : (n_basins,) as passes
-        Gets the height of the pass to the parent.
-
-    Returns
-    -------
-    int
-        How many edges are left, at the front: those between different roots.
-
-    Notes
-    -----
-    The lowest pass from a root, ties going to the first, belongs to a minimum spanning
-    tree. Two roots may choose each other; longer circles do not occur. The highest
-    `height` on the way between two basins of the forest is the lowest height over which
-    the one is reached from the other.
-    """
-    best = np.full(closed.shape[0], -1, np.int64)
-    roots = np.empty(closed.shape[0], np.int32)
-    n_settled = 0  # edges without a free end are moved to the front
-    while True:
-        n_roots = 0
-        for e in range(n_settled, n_edges):
-            for k in range(2):
-                basin = ends[e, k]
-                if _is_free(basin, low, closed):
-                    b = basin - low
-                    if best[b] < 0:
-                        roots[n_roots] = basin
-                        n_roots += 1
-                        best[b] = e
-                    elif passes[e] < passes[best[b]]:
-                        best[b] = e
-        if n_roots == 0:
-            return n_edges
-        for r in range(n_roots):
-            basin = roots[r]
-            e = best[basin - low]
-            other = ends[e, 0] + ends[e, 1] - basin
-            mutual = _is_free(other, low, closed) and best[other - low] == e
-            if not mutual or other < basin:
-                root[basin] = parent[basin] = other
-                height[basin] = passes[e]
-        for r in range(n_roots):
-            best[roots[r] - low] = -1
-        n_left = n_settled
-        for e in range(n_settled, n_edges):
-            # Basins of other strips are roots and not read: their strip may be changing them.
-            a, b = ends[e, 0], ends[e, 1]
-            if low <= a < low + closed.shape[0]:
-                a = find(root, a)
-            if low <= b < low + closed.shape[0]:
-                b = find(root, b)
-            if a != b:
-                height_of_pass, target = passes[e], n_left
-                if not (_is_free(a, low, closed) or _is_free(b, low, closed)):
-                    passes[n_left] = passes[n_settled]
-                    ends[n_left, 0], ends[n_left, 1] = ends[n_settled, 0], ends[n_settled, 1]
-                    target = n_settled
-                    n_settled += 1
-                passes[target] = height_of_pass
-                ends[target, 0], ends[target, 1] = a, b
-                n_left += 1
-        n_edges = n_left
-
-
-@njit(nogil=True, cache=True)
-def _link(relief, basin_code, steps, low, high, root, parent, height, first, last):
-    """Merge the basins of a strip over passes within it, as far as that is safe.
-
-    Parameters
-    ----------
-    relief : (n,) float32 or float64
-    basin_code : (n,) int32 or int64
-        Codes of the pixels' basins.
-    steps : (n_neighbours,) intp
-        Positive ones only.
-    low, high : int
-        Ids of the basins whose minima lie in the strip.
-    root, parent, height : as in `_contract`
-    first, last : int
-
-    Returns
-    -------
-    passes, ends : (n_left,), (n_left, 2)
-        Passes that are left, those to the next strip among them.
-
-    Notes
-    -----
-    Basins that touch other strips are left alone. So what one strip writes no other reads,
-    and levels do not depend on where strips begin.
-    """
-    passes = np.empty((last - first) * steps.shape[0], relief.dtype)
-    ends = np.empty((passes.shape[0], 2), np.int32)
-    closed = np.ones(high - low, np.bool_)
-    # A basin meets another at several pixels in a row or in rows nearby: keep the lowest.
-    recent = np.zeros(N_RECENT, np.int32)
-    where = np.empty(BLOCK, np.int64)
-    n_edges = 0
-    for begin in range(first, last, BLOCK):
-        for s in range(steps.shape[0]):
-            step, n = steps[s], 0
-            for i in range(begin, min(begin + BLOCK, last - step)):
-                where[n] = i
-                n += basin_code[i] != basin_code[i + step]
-            for i in where[:n]:
-                height_of_pass = max(relief[i], relief[i + step])
-                if height_of_pass == np.inf:
-                    continue
-                one, other = -2 - basin_code[i], -2 - basin_code[i + step]
-                a, b = min(one, other), max(one, other)
-                place = (a * 31 + b) & (N_RECENT - 1)
-                e = recent[place]
-                if e < n_edges and ends[e, 0] == a and ends[e, 1] == b:
-                    passes[e] = min(passes[e], height_of_pass)
-                else:
-                    recent[place] = n_edges
-                    passes[n_edges] = height_of_pass
-                    ends[n_edges, 0], ends[n_edges, 1] = a, b
-                    n_edges += 1
-    n_inside = n_edges
-    for s in range(steps.shape[0]):
-        for i in range(max(first, last - steps[s]), last):
-            j = i + steps[s]
-            height_of_pass = max(relief[i], relief[j])
-            if height_of_pass < np.inf:
-                basin = -2 - basin_code[i]
-                if low <= basin < high:
-                    closed[basin - low] = False
-                if basin_code[i] != basin_code[j]:
-                    passes[n_edges] = height_of_pass
-                    ends[n_edges, 0], ends[n_edges, 1] = basin, -2 - basin_code[j]
-                    n_edges += 1
-        for i in range(first, min(last, first + steps[s])):
-            basin = -2 - basin_code[i]
-            if relief[i - steps[s]] < np.inf and low <= basin < high:
-                closed[basin - low] = False
-    n_left = _contract(passes, ends, n_inside, low, closed, root, parent, height)
-    for e in range(n_inside, n_edges):
-        passes[n_left] = passes[e]
-        for k in range(2):
-            end = ends[e, k]
-            ends[n_left, k] = find(root, end) if low <= end < high else end
-        n_left += 1
-    return passes[:n_left].copy(), ends[:n_left].copy()
-
-
-@njit(nogil=True, cache=True)
-def _levels(parent, height):
-    """Find the level at which each basin is reached from basin 0.
-
-    Parameters
-    ----------
-    parent : (n_basins,) int32
-        A forest.
-    height : (n_basins,) float32 or float64
-
-    Returns
-    -------
-    (n_basins,) as height
-        Inf where it is never reached, -inf for basin 0.
-    """
-    level = np.full(height.shape[0], np.nan, height.dtype)
-    level[0] = -np.inf
-    way = np.empty(height.shape[0], np.int32)
-    for basin in range(height.shape[0]):
-        n = 0
-        while np.isnan(level[basin]) and parent[basin] != basin:
-            way[n] = basin
-            n += 1
-            basin = parent[basin]
-        if np.isnan(level[basin]):
-            level[basin] = np.inf
-        reached = level[basin]
-        for k in range(n - 1, -1, -1):
-            reached = max(reached, height[way[k]])
-            level[way[k]] = reached
-    return level
-
-
-# --- seeds from depths -------------------------------------------------------------------
-
-
-@njit(nogil=True, cache=True)
-def _deep(order, parent, height, bottom, depth):
-    """Choose the basins that are deep enough to be kept.
-
-    Parameters
-    ----------
-    order : (n_basins,) intp
-        Basins in ascending order of the height of the pass to their parents.
-    parent, height : as in `_levels`
-        A root's height is inf.
-    bottom : (n_basins,) as height
-        Value of each minimum.
-    depth : float
-        See `watershed`.
-
-    Returns
-    -------
-    (n_basins,) bool
-    """
-    deep = np.zeros(order.shape[0], np.bool_)
-    root = np.arange(order.shape[0], dtype=np.int32)
-    for o in range(order.shape[0]):
-        basin = order[o]
-        if parent[basin] == basin:
-            deep[find(root, basin)] = True  # nothing lower is left
-            continue
-        a, b = find(root, basin), find(root, parent[basin])
-        if bottom[b] > bottom[a] or (bottom[b] == bottom[a] and b > a):
-            a, b = b, a  # a's minimum is higher: its basin ends here
-        below = np.float64(height[basin]) - np.float64(bottom[a])
-        deep[a] = below >= depth and below > 0
-        root[a] = b
-    deep[0] = False
-    return deep
-
-
-@njit(nogil=True, cache=True)
-def _levels_from(order, parent, height, seeded):
-    """Find the level at which each basin is reached from the seeded ones.
-
-    Parameters
-    ----------
-    order, parent, height : as in `_deep`
-    seeded : (n_basins,) bool
-
-    Returns
-    -------
-    (n_basins,) as height
-        Inf where it is never reached, -inf for seeded basins.
-    """
-    n = order.shape[0]
-    root = np.arange(n, dtype=np.int32)
-    tree, over = np.arange(n).astype(np.int32), np.full(n, np.inf, height.dtype)
-    for basin in range(n):
-        if seeded[basin]:
-            tree[basin] = 0
-            over[basin] = -np.inf
-    is_wet = seeded.copy()
-    for o in range(n):
-        basin = order[o]
-        a, b = find(root, basin), find(root, parent[basin])
-        if a == b or (is_wet[a] and is_wet[b]):
-            continue
-        if is_wet[a]:
-            a, b = b, a
-        root[a] = tree[a] = b
-        over[a] = height[basin]
-    return _levels(tree, over)
 
 
 # --- flooding ----------------------------------------------------------------------------
@@ -568,7 +291,7 @@ class _Strips:
 
     def __init__(self, n_pixels, margin):
         self.margin = margin
-        self.size = max(STRIP, 8 * margin)
+        self.size = max(STRIP, MIN_ROWS * margin)
         self.starts = range(margin, n_pixels - margin, self.size)
         self.n_inside = max(n_pixels - 2 * margin, 0)
 
@@ -632,20 +355,26 @@ def find_basins(relief: NDArray, labels: NDArray[np.int32], steps: NDArray[np.in
     counts = strips.map(partial(_descend, relief, labels, steps, False, pointer))
     ids = np.cumsum([1, *counts])
     minima = np.zeros(ids[-1], pointer.dtype)
-    strips.map(partial(_number, relief, labels, pointer, minima), ids)
-    _resolve(pointer, strips)
+
+    def number(next_id, first, last):
+        _number(relief, labels, pointer, minima, next_id, first, last)
+        _shorten(pointer, first, last)
+
+    strips.map(number, ids)
+    _join_strips(pointer, strips)
+    strips.map(partial(_look_up, pointer))
 
     parent = np.arange(len(minima), dtype=np.int32)
     root, height = parent.copy(), np.full(len(minima), np.inf, relief.dtype)
     forest = (root, parent, height)
     half = steps[steps > 0]
 
-    def link(low, high, first, last):
-        return _link(relief, pointer, half, low, high, *forest, first, last)
+    def link_strip(low, high, first, last):
+        return link(relief, pointer, half, low, high, *forest, first, last)
 
-    parts = strips.map(link, ids[:-1], ids[1:])
+    parts = strips.map(link_strip, ids[:-1], ids[1:])
     passes, ends = (np.concatenate(arrays) for arrays in zip(*parts))
-    _contract(passes, ends, len(passes), 1, np.ones(len(minima) - 1, bool), *forest)
+    contract(passes, ends, len(passes), 1, np.ones(len(minima) - 1, bool), *forest)
     return Basins(pointer, minima, parent, height)
 
 
@@ -674,9 +403,9 @@ def seed_deep_basins(basins: Basins, relief: NDArray, labels: NDArray[np.int32],
     """
     order = np.argsort(basins.height, kind="stable")
     tree = (order, basins.parent, basins.height)
-    deep = _deep(*tree, relief[basins.minima], float(depth))
+    deep = deep_basins(*tree, relief[basins.minima], float(depth))
     labels[basins.minima[deep]] = np.arange(np.count_nonzero(deep))
-    return _levels_from(*tree, deep)
+    return levels_from(*tree, deep)
 
 
 def flood(
@@ -708,14 +437,23 @@ def flood(
     strips = _Strips(len(relief), int(steps[-1]))
     basins = find_basins(relief, labels, steps)
     if (labels >= 0).any():
-        level = _levels(basins.parent, basins.height)
+        level = levels(basins.parent, basins.height)
     else:
         level = seed_deep_basins(basins, relief, labels, depth)
     pointer = basins.code
     strips.map(partial(_fill, relief, pointer, level))
 
-    strips.map(partial(_descend, relief, labels, steps, True, pointer))
-    left = np.concatenate(strips.map(partial(_lakes_of_strip, relief, labels, steps, pointer)))
+    def drain(first, last):
+        _descend(relief, labels, steps, True, pointer, first, last)
+        return _lakes_of_strip(relief, labels, steps, pointer, first, last)
+
+    left = np.concatenate(strips.map(drain))
     _flood_lakes(relief, steps, pointer, left, 0, len(pointer))
-    _resolve(pointer, strips)
-    strips.map(partial(_decode, pointer, labels))
+    strips.map(partial(_shorten, pointer))
+    _join_strips(pointer, strips)
+
+    def write(first, last):
+        _look_up(pointer, first, last)
+        _decode(pointer, labels, first, last)
+
+    strips.map(write)

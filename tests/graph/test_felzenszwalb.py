@@ -99,6 +99,29 @@ def test_tiles_change_nothing(shape, tile, n_values, scale, min_size, inside, se
     np.testing.assert_array_equal(labels, _brute_force(image, scale, min_size, mask))
 
 
+@pytest.mark.parametrize(("scale", "min_size"), [(5.0, 0), (60.0, 4), (400.0, 20)])
+@pytest.mark.parametrize("noise", [1e-5, 1.0])
+def test_many_edges_equal_brute_force(scale, min_size, noise):
+    # Slopes, level ground and noise of any size: weights of many orders of magnitude, and ties.
+    rng = np.random.default_rng(8)
+    image = np.add.outer(np.arange(50) // 7 * 10, np.arange(60) % 20).astype(np.float32)
+    image[:, 30:] += (noise * rng.standard_normal((50, 30))).astype(np.float32)
+    image = np.stack([image, image[::-1]], axis=-1)
+    options = {"sigma": 0, "min_size": min_size, "data_range": 255, "channel_axis": -1}
+    labels = felzenszwalb(image, scale, **options)
+    np.testing.assert_array_equal(labels, _brute_force(image, scale, min_size))
+
+
+@pytest.mark.parametrize("scale", [20.0, 300.0])
+def test_photograph_in_tiles_of_any_size(monkeypatch, scale):
+    image = data.coffee()
+    monkeypatch.setattr(module, "TILE_2D", (1, 10_000, 10_000))
+    whole = felzenszwalb(image, scale)
+    for tile in ((1, 40, 70), (1, 128, 200)):
+        monkeypatch.setattr(module, "TILE_2D", tile)
+        np.testing.assert_array_equal(felzenszwalb(image, scale), whole)
+
+
 @pytest.mark.parametrize("scale", [100.0, 300.0])
 def test_agrees_with_skimage(scale):
     # skimage's intensities run from 0 to 1, and it divides its scale by 255.

@@ -213,7 +213,8 @@ def test_any_number_of_threads_and_any_strips(monkeypatch, compactness):
 
     with thread_limit(1):
         expected = list(results())
-    monkeypatch.setattr(basins, "STRIP", 1 << 12)
+    monkeypatch.setattr(basins, "STRIP", 1)
+    monkeypatch.setattr(basins, "MIN_ROWS", 8)
     for limit in (1, 2, 4):
         with thread_limit(limit):
             for labels, one in zip(results(), expected, strict=True):
