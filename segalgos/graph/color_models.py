@@ -188,7 +188,9 @@ def split_colors(
         means = means[totals > 0]
         n_groups = len(means)
         factors = np.broadcast_to(unit, (n_groups, *unit.shape)).copy()
-        _, groups = Mixture(means, factors, np.zeros(n_groups)).explain(values)
+        before, groups = groups, Mixture(means, factors, np.zeros(n_groups)).explain(values)[1]
+        if np.array_equal(groups, before):
+            break
     return groups
 
 
