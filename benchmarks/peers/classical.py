@@ -556,7 +556,7 @@ GRABCUT = Task(
     {"segalgos": grabcut_ours, **installed({"OpenCV": ("cv2", grabcut_opencv)})},
     grabcut_energy,
     {"OpenCV": (1.5, 4)},
-    ("small",),  # on the photograph neither ends within ten minutes
+    ("small",),  # on the photograph either side takes many minutes
 )
 
 
