@@ -145,13 +145,19 @@ def run(
     wanted : list of str
         Names of tasks.
     out : Path or None
-        Folder that gets ``results.jsonl``, a row a measurement, replaced as a whole.
+        Folder that gets ``results.jsonl``, a row a measurement. Rows of other tasks that are
+        there already stay.
 
     Returns
     -------
     list of dict
         The rows.
     """
+    kept = []
+    if out is not None and (out / "results.jsonl").exists():
+        lines = (out / "results.jsonl").read_text().splitlines()
+        kept = [row for row in map(json.loads, lines) if row["task"] not in wanted]
+    order = {name: place for place, name in enumerate(tasks)}
     rows = []
     for name in wanted:
         for size in tasks[name].sizes:
@@ -167,8 +173,9 @@ def run(
                 print(f"{name} on {size}: {contender}: {took}", file=sys.stderr, flush=True)
                 if out is not None:
                     out.mkdir(parents=True, exist_ok=True)
+                    everything = sorted([*kept, *rows], key=lambda row: order[row["task"]])
                     with atomic_path(out / "results.jsonl") as temporary:
-                        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+                        temporary.write_text("".join(json.dumps(row) + "\n" for row in everything))
     return rows
 
 
@@ -285,9 +292,11 @@ def main(
     text = markdown(table(rows))
     print(text)
     if arguments.out is not None:
-        about = {
-            "command": " ".join(["python benchmarks/peers/" + Path(script).name, *sys.argv[1:]]),
-            "versions": versions(packages),
-            "machine": machine(),
-        }
-        (arguments.out / "about.json").write_text(json.dumps(about, indent=1) + "\n")
+        command = " ".join(["python benchmarks/peers/" + Path(script).name, *sys.argv[1:]])
+        about = {"command": command, "versions": versions(packages), "machine": machine()}
+        path = arguments.out / "about.json"
+        if arguments.tasks and path.exists():  # some tasks again: the others' command stays
+            before = json.loads(path.read_text())
+            about["command"] = before["command"]
+            about["again"] = [*before.get("again", []), command]
+        path.write_text(json.dumps(about, indent=1) + "\n")

@@ -26,7 +26,7 @@ CAPACITY_LIMIT = 1 << 30  # two capacities, there and back, add up within int32
 FLOW_LIMIT = 1 << 29  # a wish, what its edges make of it and what they bring add up within int32
 
 # A pixel's wish for a label is strong where it is this part of what its edges can carry.
-STRONG = 1 / 16
+STRONG = 1 / 32
 
 
 # --- kernels -----------------------------------------------------------------------------
