@@ -334,13 +334,37 @@ def _count_in_pages(mask, page_of, indices, counts):
 
 
 @njit(nogil=True, cache=True)
-def _list_pages(counts, places):
-    """List where counts (n,) are not zero; returns how many there are."""
+def _list_pages(counts, places, totals):
+    """List where counts (n,) are not zero, and put the number in the list in their place.
+
+    Parameters
+    ----------
+    counts : (n,) int32
+        Overwritten.
+    places, totals : (n + 1,) uint32 and int32
+        Overwritten as far as the list goes.
+
+    Returns
+    -------
+    int
+        Length of the list.
+    """
     n = 0
     for i in range(counts.shape[0]):  # without a branch, which could not be foreseen
-        places[n] = i
-        n += counts[i] != 0
+        places[n], totals[n] = i, counts[i]
+        counts[i] = n
+        n += totals[n] != 0
     return n
+
+
+@njit(nogil=True, cache=True)
+def _number_rows(mask, numbers, indices):
+    """Write the number of each row's colour, -1 outside the mask, in the place of its place."""
+    inverse = indices.view(np.int32)
+    for i in range(indices.shape[0]):
+        inside = mask.shape[0] == 0 or mask[i]
+        inverse[i] = numbers[indices[i]] if inside else -1
+    return inverse
 
 
 def _group_few(codes, mask):
@@ -356,20 +380,11 @@ def _group_few(codes, mask):
     page_of[cells] = np.arange(len(cells))
     counts = np.zeros(len(cells) * CELL, np.int32)
     _count_in_pages(mask, page_of, indices, counts)
-    places = np.empty(len(counts) + 1, np.uint32)
-    places = places[: _list_pages(counts, places)]
+    places, totals = np.empty(len(counts) + 1, np.uint32), np.empty(len(counts) + 1, np.int32)
+    n = _list_pages(counts, places, totals)
+    places, totals = places[:n], totals[:n].astype(np.float64)
     colors = (cells[places >> 9].astype(np.uint32) << np.uint32(9)) | (places & np.uint32(511))
-    expand = partial(_expand_places, mask, indices, places, len(counts))
-    return colors, counts[places].astype(np.float64), expand
-
-
-def _expand_places(mask, of_rows, places, n_places, numbers):
-    table = np.empty(max(n_places, 1), np.int32)
-    table[places] = numbers
-    out = table[of_rows]
-    if len(mask):
-        out[~mask] = -1
-    return out
+    return colors, totals, partial(_expand_inverse, _number_rows(mask, counts, indices))
 
 
 # --- floats that stand for bytes ---------------------------------------------------------
