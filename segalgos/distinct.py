@@ -26,8 +26,7 @@ N_COLORS = 1 << 24
 CELL = 512  # 8 x 8 x 8 colours lie together, since a photograph fills few such cells
 COUNT_STRIP = 1 << 22  # rows a table of counts
 CELL_STRIP = 4096
-SMALL = 1 << 18  # up to so many rows a table of the cells that occur is faster
-ROOM = 16  # colours that such a table may have for each row; beyond that hashing is faster
+SMALL = 1 << 18  # up to so many rows sorting is faster than a table of all colours
 
 HASH_STRIP = 1 << 18
 MANY = 0.6  # part of the first strip's rows: if more differ, grouping the rest is no gain
@@ -295,96 +294,89 @@ def _expand_colors(codes, mask, colors, numbers):
 
 
 @njit(nogil=True, cache=True)
-def _mark_cells(codes, mask, indices, occurs):
-    """Number the colours of an image, and mark the cells that hold any.
-
-    Parameters
-    ----------
-    codes, mask : as in `_count`
-    indices : (n,) uint32, overwritten
-    occurs : (N_COLORS // CELL,) int32
-        Zeros; gets ones.
-    """
-    _color_indices(codes.reshape(-1), codes.shape[1], indices)
-    for i in range(indices.shape[0]):
-        if mask.shape[0] == 0 or mask[i]:
-            occurs[indices[i] >> np.uint32(9)] = 1
-
-
-@njit(nogil=True, cache=True)
-def _count_in_pages(mask, page_of, indices, counts):
-    """Count colours in pages of a cell each.
+def _sort_by_cell(mask, indices, ends, entries):
+    """Sort the pixels of a small image by the cells of their colours.
 
     Parameters
     ----------
     mask : (n,) or (0,) bool
-    page_of : (N_COLORS // CELL,) int32
+        Pixels that count; empty for all.
     indices : (n,) uint32
-        Overwritten with the place of each row's colour among the pages, 0 outside the mask.
-    counts : (n_pages * CELL,) int32
-        Zeros; gets the number of rows.
+        Colours as `_color_indices` numbers them.
+    ends : (N_COLORS // CELL,) int32
+        Zeros; gets where each cell's entries end.
+    entries : (n,) uint32, overwritten
+        A pixel's index times ``CELL`` plus the place of its colour within the cell.
     """
     for i in range(indices.shape[0]):
-        place = np.uint32(0)
+        ends[indices[i] >> np.uint32(9)] += mask.shape[0] == 0 or mask[i]
+    total = 0
+    for cell in range(ends.shape[0]):
+        n, ends[cell] = ends[cell], total
+        total += n
+    for i in range(indices.shape[0]):
         if mask.shape[0] == 0 or mask[i]:
-            page = np.uint32(page_of[indices[i] >> np.uint32(9)])
-            place = page << np.uint32(9) | indices[i] & np.uint32(511)
-            counts[place] += 1
-        indices[i] = place
+            cell = indices[i] >> np.uint32(9)
+            entries[ends[cell]] = np.uint32(i) << np.uint32(9) | indices[i] & np.uint32(511)
+            ends[cell] += 1
 
 
 @njit(nogil=True, cache=True)
-def _list_pages(counts, places, totals):
-    """List where counts (n,) are not zero, and put the number in the list in their place.
+def _number_colors(ends, entries, colors, totals, inverse):
+    """Number the colours that occur, cell by cell.
 
     Parameters
     ----------
-    counts : (n,) int32
-        Overwritten.
-    places, totals : (n + 1,) uint32 and int32
-        Overwritten as far as the list goes.
+    ends, entries : as `_sort_by_cell` left them
+    colors, totals : (n + 1,) uint32 and float64
+        Overwritten with the colours, ascending, and how often each occurs.
+    inverse : (n,) int32
+        Overwritten with the number of each entry's colour.
 
     Returns
     -------
     int
-        Length of the list.
+        How many colours there are.
     """
-    n = 0
-    for i in range(counts.shape[0]):  # without a branch, which could not be foreseen
-        places[n], totals[n] = i, counts[i]
-        counts[i] = n
-        n += totals[n] != 0
+    counts, numbers = np.zeros(CELL, np.int32), np.empty(CELL, np.int32)
+    occurs = np.zeros(CELL >> 3, np.bool_)  # one of eight colours that follow one another
+    n = start = 0
+    for cell in range(ends.shape[0]):
+        stop = ends[cell]
+        if start == stop:
+            continue
+        for j in range(start, stop):
+            place = entries[j] & np.uint32(511)
+            counts[place] += 1
+            occurs[place >> np.uint32(3)] = True
+        for group in range(occurs.shape[0]):
+            if not occurs[group]:
+                continue
+            occurs[group] = False
+            for place in range(8 * group, 8 * group + 8):  # inside without a branch
+                colors[n], totals[n] = cell * CELL + place, counts[place]
+                numbers[place] = n
+                n += counts[place] != 0
+                counts[place] = 0
+        for j in range(start, stop):
+            inverse[entries[j] >> np.uint32(9)] = numbers[entries[j] & np.uint32(511)]
+        start = stop
     return n
 
 
-@njit(nogil=True, cache=True)
-def _number_rows(mask, numbers, indices):
-    """Write the number of each row's colour, -1 outside the mask, in the place of its place."""
-    inverse = indices.view(np.int32)
-    for i in range(indices.shape[0]):
-        inside = mask.shape[0] == 0 or mask[i]
-        inverse[i] = numbers[indices[i]] if inside else -1
-    return inverse
-
-
 def _group_few(codes, mask):
-    """As `_group_colors`, for a small image: its table has the cells that occur alone.
-
-    None if these are so many that hashing is faster.
-    """
-    indices, page_of = np.empty(len(codes), np.uint32), np.zeros(N_COLORS // CELL, np.int32)
-    _mark_cells(codes, mask, indices, page_of)
-    cells = np.flatnonzero(page_of)
-    if len(cells) * CELL > ROOM * len(codes):
-        return None
-    page_of[cells] = np.arange(len(cells))
-    counts = np.zeros(len(cells) * CELL, np.int32)
-    _count_in_pages(mask, page_of, indices, counts)
-    places, totals = np.empty(len(counts) + 1, np.uint32), np.empty(len(counts) + 1, np.int32)
-    n = _list_pages(counts, places, totals)
-    places, totals = places[:n], totals[:n].astype(np.float64)
-    colors = (cells[places >> 9].astype(np.uint32) << np.uint32(9)) | (places & np.uint32(511))
-    return colors, totals, partial(_expand_inverse, _number_rows(mask, counts, indices))
+    """As `_group_colors`, for at most ``SMALL`` rows: these are sorted by cell."""
+    n = len(codes)
+    indices, entries = np.empty(n, np.uint32), np.empty(n, np.uint32)
+    ends = np.zeros(N_COLORS // CELL, np.int32)
+    _color_indices(codes.reshape(-1), codes.shape[1], indices)
+    _sort_by_cell(mask, indices, ends, entries)
+    colors, totals = np.empty(n + 1, np.uint32), np.empty(n + 1)
+    inverse = indices.view(np.int32)  # whose colours stand in the entries now
+    n_colors = _number_colors(ends, entries, colors, totals, inverse)
+    if len(mask):
+        inverse[~mask] = -1
+    return colors[:n_colors], totals[:n_colors], partial(_expand_inverse, inverse)
 
 
 # --- floats that stand for bytes ---------------------------------------------------------
@@ -610,11 +602,9 @@ def group_rows(rows: NDArray, mask: NDArray[np.bool_] | None = None) -> Distinct
     if codes is None:
         coded = _as_codes(rows, mask)
         codes, meanings = (None, None) if coded is None else coded
-    found = None
     if codes is not None and n_channels <= 3:
-        found = _group_colors(codes, mask) if len(rows) > SMALL else _group_few(codes, mask)
-    if found is not None:
-        colors, counts, expand = found
+        group = _group_colors if len(rows) > SMALL else _group_few
+        colors, counts, expand = group(codes, mask)
         values = np.empty((len(colors), n_channels), np.float32)
         _color_values(colors, meanings, values)
         return DistinctRows(values, counts, expand)

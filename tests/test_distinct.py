@@ -61,16 +61,13 @@ def test_equals_numpy(data):
 
 @pytest.mark.parametrize("n_channels", [1, 2, 3])
 @pytest.mark.parametrize("masked", [False, True])
-def test_pages_of_colors(n_channels, masked):
-    """A small image that fills few cells is counted in pages of these."""
+@pytest.mark.parametrize("spread", [3, 20, 128])
+def test_sorted_colors(n_channels, masked, spread):
+    """Few colours, which fill their cells, up to many, of which each is alone in one."""
     rng = np.random.default_rng(n_channels)
-    centers = rng.integers(20, 230, (4, n_channels))
-    rows = centers[rng.integers(0, 4, 4000)] + rng.integers(-9, 10, (4000, n_channels))
-    rows = rows.astype(np.uint8)
-    mask = rng.random(len(rows)) < 0.7 if masked else None
-    assert distinct._group_few(rows, np.empty(0, bool)) is not None
-    _assert_groups(rows, mask)
-    assert distinct._group_few(rng.integers(0, 256, (50, 3), np.uint8), np.empty(0, bool)) is None
+    middle = rng.integers(spread, 257 - spread, (1, n_channels))
+    rows = (middle + rng.integers(-spread, spread, (4000, n_channels))).astype(np.uint8)
+    _assert_groups(rows, rng.random(len(rows)) < 0.7 if masked else None)
 
 
 @pytest.mark.parametrize("n_channels", [1, 2, 3])
