@@ -311,6 +311,25 @@ def _row_of_tiles(tiles, row):
 
 
 @njit(nogil=True, cache=True)
+def _room_for_row(tiles, view):
+    """Room for `_find_row`: values, lowest, highest, found, near and best."""
+    (n_centers, n_channels), n_tiles = view.colors.shape, tiles.counts[2]
+    values = np.zeros((n_tiles, n_channels, TILE), np.float32)
+    lowest, highest = np.empty((2, n_tiles, n_channels), np.float32)
+    found, near = np.empty(n_centers, np.int32), np.empty(n_centers, np.float32)
+    return values, lowest, highest, found, near, np.empty((n_tiles, TILE), np.int32)
+
+
+@njit(nogil=True, cache=True)
+def _find_row(features, shape, begin, end, tiles, view, room):
+    """Load a row of tiles and find the nearest centres; see `_load_row`, `_find_nearest`."""
+    values, lowest, highest, found, near, best = room
+    _load_row(features, shape, begin, end, tiles.sides, values, lowest, highest)
+    found_by = lowest, highest, begin, end, shape[2], tiles, view, found, near, best
+    _find_nearest(values, *found_by)
+
+
+@njit(nogil=True, cache=True)
 def _assign(tiles, view, labels, first, last):
     """Give the pixels of some rows of tiles the nearest of the centres around the tile.
 
@@ -327,18 +346,12 @@ def _assign(tiles, view, labels, first, last):
     -----
     O(n_pixels * C) time.
     """
-    (n_centers, n_channels), n_tiles = view.colors.shape, tiles.counts[2]
-    values = np.zeros((n_tiles, n_channels, TILE), np.float32)
-    lowest, highest = np.empty((2, n_tiles, n_channels), np.float32)
-    found, near = np.empty(n_centers, np.int32), np.empty(n_centers, np.float32)
-    best = np.empty((n_tiles, TILE), np.int32)
-    features, mask, shape = tiles.features.reshape(-1), tiles.mask.reshape(-1), labels.shape
+    room = _room_for_row(tiles, view)
+    best, features, mask = room[-1], tiles.features.reshape(-1), tiles.mask.reshape(-1)
     for row in range(first, last):
         begin, end = _row_of_tiles(tiles, row)
-        _load_row(features, shape, begin, end, tiles.sides, values, lowest, highest)
-        found_by = lowest, highest, begin, end, shape[2], tiles, view, found, near, best
-        _find_nearest(values, *found_by)
-        _store_row(best, mask, shape, begin, end, tiles.sides, labels.reshape(-1))
+        _find_row(features, labels.shape, begin, end, tiles, view, room)
+        _store_row(best, mask, labels.shape, begin, end, tiles.sides, labels.reshape(-1))
 
 
 # --- new centres -------------------------------------------------------------------------
@@ -367,10 +380,8 @@ def _add_up(tiles, view, adaptive, first, last):
         Squared distance of colour from the centre to its pixels; 0 if not adaptive.
     """
     (n_centers, n_channels), n_tiles = view.colors.shape, tiles.counts[2]
-    values = np.zeros((n_tiles, n_channels, TILE), np.float32)
-    lowest, highest = np.empty((2, n_tiles, n_channels), np.float32)
-    found, near = np.empty(n_centers, np.int32), np.empty(n_centers, np.float32)
-    best = np.empty((n_tiles, TILE), np.int32)
+    room = _room_for_row(tiles, view)
+    values, best = room[0], room[-1]
     features, mask, sides = tiles.features.reshape(-1), tiles.mask, tiles.sides
     # Most centres are far away: rows of sums are handed out to those that get pixels.
     row_of, centers = np.full(n_centers + 1, -1, np.int32), np.empty(n_centers, np.int32)
@@ -378,9 +389,7 @@ def _add_up(tiles, view, adaptive, first, last):
     n_rows = 0
     for row in range(first, last):
         begin, end = _row_of_tiles(tiles, row)
-        _load_row(features, mask.shape, begin, end, sides, values, lowest, highest)
-        found_by = lowest, highest, begin, end, mask.shape[2], tiles, view, found, near, best
-        _find_nearest(values, *found_by)
+        _find_row(features, mask.shape, begin, end, tiles, view, room)
         for t in range(n_tiles):
             x = t * sides[2]
             width = min(sides[2], mask.shape[2] - x)
