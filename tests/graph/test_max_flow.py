@@ -11,7 +11,7 @@ from scipy.sparse.csgraph import maximum_flow
 
 from segalgos import grid_cut, thread_limit
 from segalgos.graph import _boykov_kolmogorov, _push_relabel
-from segalgos.graph.max_flow import GridFlow, check_energy, half_neighborhood
+from segalgos.graph.max_flow import FLOW_LIMIT, GridFlow, check_energy, half_neighborhood
 
 
 def random_problem(seed, shape, neighbors, *, directed=False, largest=20):
@@ -154,6 +154,24 @@ def test_later_cuts_equal_fresh_ones(grid, dtype):
             for found in every_cut(flow):
                 np.testing.assert_array_equal(found, expected)
             np.testing.assert_array_equal(flow.cut(rare), expected)
+
+
+@pytest.mark.parametrize("wish", [1 << 20, 1 << 29])
+def test_integers_up_to_the_limit(wish):
+    shape, largest = (3, 4), FLOW_LIMIT // 4 - 1  # four edges a pixel
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        unary = rng.integers(-wish, wish + 1, (*shape, 2)).astype(np.int32)
+        pairwise = rng.integers(largest // 2, largest, (2, *shape)).astype(np.int32)
+        pairwise[:, 0, 0] = largest
+        every = np.array(list(np.ndindex((2,) * 12))).reshape(-1, *shape)
+        least = min(energy_of(labels, unary, pairwise, 4) for labels in every)
+        assert grid_cut(unary, pairwise)[1] == least
+        terms = check_energy(unary, pairwise, 4, None, 2, "test")[:4]
+        for labels in every_cut(GridFlow.of_energy(*terms, "test")):
+            assert energy_of(labels.reshape(shape).astype(int), unary, pairwise, 4) == least
+    with pytest.raises(ValueError, match="pass float32"):
+        grid_cut(unary, np.full((2, *shape), largest + 1, np.int32))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
