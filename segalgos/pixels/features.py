@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,7 +13,7 @@ from scipy import ndimage
 from segalgos.checks import check_image, check_real
 from segalgos.parallel import map_items
 
-__all__ = ["feature_names", "halo", "pixel_features"]
+__all__ = ["PixelFeatures", "feature_names", "halo", "pixel_features"]
 
 TRUNCATE = 3.0  # Gaussian radius in standard deviations
 COLOUR = ("intensity", "gradient")
@@ -131,6 +133,81 @@ def compute_features(image: NDArray, scales: Sequence[float]) -> NDArray[np.floa
     if largest > 1e37:  # a derivative may leave float32's range; it stays finite and ordered
         np.clip(out, -np.finfo(np.float32).max, np.finfo(np.float32).max, out=out)
     return out
+
+
+@dataclass(frozen=True)
+class PixelFeatures:
+    """Which features describe a pixel, checked.
+
+    Parameters
+    ----------
+    scales : tuple of float
+        Standard deviations of the Gaussians, in pixels.
+    """
+
+    scales: tuple[float, ...]
+
+    @classmethod
+    def checked(cls, caller: str, scales: Any) -> Self:
+        """Check what a user chose.
+
+        Parameters
+        ----------
+        caller : str
+            For the messages.
+        scales : sequence of float
+
+        Returns
+        -------
+        PixelFeatures
+
+        Raises
+        ------
+        ValueError
+            If a choice is not as expected.
+        """
+        return cls(tuple(check_scales(caller, scales)))
+
+    def names(self, n_channels: int, ndim: int) -> list[str]:
+        """Name the features, in their order.
+
+        Parameters
+        ----------
+        n_channels : int
+        ndim : {2, 3}
+            Spatial axes.
+
+        Returns
+        -------
+        list of str
+        """
+        return feature_names(n_channels, self.scales, ndim)
+
+    def halo(self, ndim: int) -> tuple[int, ...]:
+        """Count the pixels around a tile that its features depend on, along each axis.
+
+        Parameters
+        ----------
+        ndim : {2, 3}
+
+        Returns
+        -------
+        tuple of int
+        """
+        return (halo(self.scales),) * ndim
+
+    def compute(self, image: NDArray) -> NDArray[np.float32]:
+        """Compute the features of an image that has been checked.
+
+        Parameters
+        ----------
+        image : (H, W, C) or (D, H, W, C) uint8 or float32
+
+        Returns
+        -------
+        (H, W, F) or (D, H, W, F) float32
+        """
+        return compute_features(image, self.scales)
 
 
 def pixel_features(

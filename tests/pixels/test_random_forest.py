@@ -3,7 +3,7 @@ import pytest
 from skimage import data
 
 from segalgos import RandomForestSegmenter
-from segalgos.pixels import random_forest
+from segalgos.pixels import segmenter as pixel_segmenter
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +34,13 @@ def test_learns_from_scribbles_on_several_images(coins):
     assert segmenter.score(image, truth) > 0.85
 
 
-def test_blocks_change_nothing(coins, monkeypatch):
+def test_tiles_change_nothing(coins, monkeypatch):
     image, truth = coins
     segmenter = RandomForestSegmenter(5, scales=(1, 2), max_samples=1000, random_state=0)
     whole = segmenter.fit(image, truth).predict_proba(image)
-    monkeypatch.setattr(random_forest, "BLOCK_PIXELS", 384 * 40)
+    monkeypatch.setattr(pixel_segmenter, "TILE_PIXELS", 40 * 40)
     np.testing.assert_array_equal(segmenter.predict_proba(image), whole)
+    np.testing.assert_array_equal(segmenter.predict(image), np.argmax(whole, axis=-1))
 
 
 def test_sampling_keeps_rare_classes_and_respects_the_limit():
