@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from segalgos.base import Traits
-from segalgos.checks import check_class_weight, check_int
-from segalgos.pixels.forest import RandomForest
+from segalgos.pixels.forest import RandomForest, check_forest
 from segalgos.pixels.segmenter import PixelSegmenter
 
 __all__ = ["RandomForestSegmenter"]
@@ -30,9 +29,17 @@ class RandomForestSegmenter(PixelSegmenter):
         Without it trees grow until leaves are pure.
     min_samples_leaf : int, default=1
         More makes probabilities smoother and models smaller.
+    max_features : {"sqrt", "log2"}, int, float or None, default="sqrt"
+        Features looked at for a split: a number, a part of all, or all of them.
+    extra_trees : bool, default=False
+        Draw thresholds at random instead of searching for the best: faster to fit,
+        smoother.
+    oob_score : bool, default=False
+        Estimate the accuracy on new pixels from those that a tree did not draw. It is too
+        high for pixels whose neighbours were drawn.
     max_samples : int, default=25000
         Labelled pixels to learn from; of more, so many are drawn at random.
-    class_weight : dict, "balanced" or None, default=None
+    class_weight : dict, {"balanced", "balanced_subsample"} or None, default=None
         "balanced" helps rare classes at the cost of common ones.
     channel_axis : int, None or "auto", default="auto"
         None for volumes (D, H, W), -1 for many channels.
@@ -44,6 +51,9 @@ class RandomForestSegmenter(PixelSegmenter):
     feature_names_ : list of str
     feature_importances_ : (F,) float64
         Mean decrease in impurity.
+    oob_score_ : float
+        Accuracy of pixels by the trees that did not draw them; with `oob_score`, and not
+        kept in a model file.
     forest_ : RandomForest
 
     See Also
@@ -92,6 +102,9 @@ class RandomForestSegmenter(PixelSegmenter):
         scales: Sequence[float] = (1, 2, 4, 8),
         max_depth: int | None = None,
         min_samples_leaf: int = 1,
+        max_features: str | float | None = "sqrt",
+        extra_trees: bool = False,
+        oob_score: bool = False,
         max_samples: int = 25_000,
         class_weight: Any = None,
         channel_axis: int | str | None = "auto",
@@ -101,6 +114,9 @@ class RandomForestSegmenter(PixelSegmenter):
         self.scales = scales
         self.max_depth = max_depth
         self.min_samples_leaf = min_samples_leaf
+        self.max_features = max_features
+        self.extra_trees = extra_trees
+        self.oob_score = oob_score
         self.max_samples = max_samples
         self.class_weight = class_weight
         self.channel_axis = channel_axis
@@ -116,34 +132,37 @@ class RandomForestSegmenter(PixelSegmenter):
         """
         return cls(5, scales=(1, 2), max_depth=6, max_samples=2000, random_state=0)
 
-    def _check_classifier(self):
-        caller = type(self).__name__
-        check_int(caller, "n_estimators", self.n_estimators, low=1)
-        if self.max_depth is not None:
-            check_int(caller, "max_depth", self.max_depth, low=1)
-        check_int(caller, "min_samples_leaf", self.min_samples_leaf, low=1)
-        check_class_weight(caller, self.class_weight)
-
-    def _fit_rows(self, rows, classes, weights, rng):
-        self.forest_ = RandomForest(
+    def _forest(self, random_state=None) -> RandomForest:
+        return RandomForest(
             self.n_estimators,
             max_depth=self.max_depth,
             min_samples_leaf=self.min_samples_leaf,
+            max_features=self.max_features,
+            extra_trees=self.extra_trees,
+            oob_score=self.oob_score,
             class_weight=self.class_weight,
-            random_state=rng,
-        ).fit(rows, classes, weights)
+            random_state=random_state,
+        )
+
+    def _check_classifier(self):
+        check_forest(self._caller, self._forest())
+
+    def _fit_rows(self, rows, classes, weights, rng):
+        self.forest_ = self._forest(rng).fit(rows, classes, weights)
         self.feature_importances_ = self.forest_.feature_importances_
+        if self.oob_score:
+            self.oob_score_ = self.forest_.oob_score_
         return self.forest_.classes_
 
     def _rows_proba(self, rows):
-        return self.forest_._votes(rows)
+        return self.forest_.predict_proba(rows)
 
     def _get_state(self):
         return {**super()._get_state(), **self.forest_.get_arrays()}
 
     def _set_state(self, state):
         super()._set_state(state)
-        forest = RandomForest(self.n_estimators)
+        forest = self._forest()
         forest.set_arrays(state, len(self.feature_names_), len(self.known_classes_))
         forest.classes_ = self.known_classes_
         self.forest_, self.feature_importances_ = forest, forest.feature_importances_
