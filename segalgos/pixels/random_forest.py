@@ -41,6 +41,9 @@ class RandomForestSegmenter(PixelSegmenter):
         Labelled pixels to learn from; of more, so many are drawn at random.
     class_weight : dict, {"balanced", "balanced_subsample"} or None, default=None
         "balanced" helps rare classes at the cost of common ones.
+    cache_mb : float, default=512
+        Most megabytes of features of scribbled images to keep, for `refit` and for
+        predicting these images again.
     channel_axis : int, None or "auto", default="auto"
         None for volumes (D, H, W), -1 for many channels.
     random_state : int, RandomState instance or None, default=None
@@ -107,6 +110,7 @@ class RandomForestSegmenter(PixelSegmenter):
         oob_score: bool = False,
         max_samples: int = 25_000,
         class_weight: Any = None,
+        cache_mb: float = 512,
         channel_axis: int | str | None = "auto",
         random_state: Any = None,
     ):
@@ -119,6 +123,7 @@ class RandomForestSegmenter(PixelSegmenter):
         self.oob_score = oob_score
         self.max_samples = max_samples
         self.class_weight = class_weight
+        self.cache_mb = cache_mb
         self.channel_axis = channel_axis
         self.random_state = random_state
 

@@ -2,34 +2,54 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, replace
+from itertools import compress
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import gaussian_filter
+from scipy.special import entr
+from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_random_state
 
 from segalgos.base import SemanticSegmenter
-from segalgos.checks import check_int
+from segalgos.checks import check_int, check_label_map, check_real, is_batch
 from segalgos.parallel import map_items
+from segalgos.pixels.feature_cache import FeatureCache
 from segalgos.pixels.features import PixelFeatures
-from segalgos.pixels.tiles import cut_into_tiles
+from segalgos.pixels.tiles import Tile, cut_into_tiles
 
 __all__ = ["PixelSegmenter"]
 
 TILE_PIXELS = 1 << 18  # features of one tile stay near 50 MB
 
 
+@dataclass(frozen=True, eq=False)
+class _Training:
+    """What was given to `fit`, checked, and features of it."""
+
+    images: list[NDArray]
+    targets: list[NDArray[np.int32]]
+    weights: list[NDArray[np.float32]] | None
+    cache: FeatureCache
+
+
 class PixelSegmenter(SemanticSegmenter):
     """Base of segmenters that classify each pixel by its features.
 
-    Subclasses have the constructor parameters `max_samples`, `random_state` and those of
-    `PixelFeatures`, and write the hooks ``_check_classifier``, ``_fit_rows`` and
+    Subclasses have the constructor parameters `max_samples`, `cache_mb`, `random_state` and
+    those of `PixelFeatures`, and write the hooks ``_check_classifier``, ``_fit_rows`` and
     ``_rows_proba``.
 
     Attributes
     ----------
     classes_ : (K,) int32
+    known_classes_ : (k,) int32
+        Those of which pixels were drawn.
     feature_names_ : list of str
+    training_ : object or None
+        What `refit` learns from; None after loading.
     """
 
     # --- hooks ---------------------------------------------------------------------------
@@ -55,27 +75,34 @@ class PixelSegmenter(SemanticSegmenter):
 
     def _check_params(self):
         check_int(self._caller, "max_samples", self.max_samples, low=1)
+        check_real(self._caller, "cache_mb", self.cache_mb, low=0)
         self._pixel_features()
         self._check_classifier()
 
     def _pixel_features(self) -> PixelFeatures:
         return PixelFeatures.checked(self._caller, self.scales)
 
+    def _learn(self, batch, targets, weights):
+        self._learn_from(_Training(batch, targets, weights, FeatureCache(self.cache_mb)))
+
+    def _learn_from(self, training):
+        self.training_ = training
+        super()._learn(training.images, training.targets, training.weights)
+
     def _fit(self, images, labels, sample_weight):
         rng = check_random_state(self.random_state)
         weights = sample_weight or [None] * len(images)
         chosen = self._draw_pixels(labels, weights, rng)
-        features = self._pixel_features()
         rows, classes, row_weights = [], [], []
         for image, label, weight, pixels in zip(images, labels, weights, chosen, strict=True):
             if len(pixels) == 0:
                 continue  # no features for an image nothing is learned from
-            every = features.compute(image)
-            rows.append(every.reshape(-1, every.shape[-1])[pixels])
+            rows.append(self._rows_of(image, pixels, keep=(label < 0).any()))
             classes.append(label.ravel()[pixels])
             if weight is not None:
                 row_weights.append(weight.ravel()[pixels])
-        self.feature_names_ = features.names(images[0].shape[-1], images[0].ndim - 1)
+        n_channels, ndim = images[0].shape[-1], images[0].ndim - 1
+        self.feature_names_ = self._pixel_features().names(n_channels, ndim)
         # Class ids, not indices, so that a class_weight dict means what the user wrote.
         self.known_classes_ = self._fit_rows(
             np.concatenate(rows),
@@ -83,6 +110,62 @@ class PixelSegmenter(SemanticSegmenter):
             np.concatenate(row_weights) if row_weights else None,
             rng,
         )
+
+    def _tiles(self, image) -> list[Tile]:
+        shape = image.shape[:-1]
+        side = round(TILE_PIXELS ** (1 / len(shape)))
+        halo = self._pixel_features().halo(len(shape))
+        return list(cut_into_tiles(shape, [side] * len(shape), halo))
+
+    def _rows_of(self, image, pixels, keep) -> NDArray[np.float32]:
+        """Features (n, F) of some pixels, given by ascending flat indices.
+
+        Where `keep` is true, those of the whole image go to the cache if there is room.
+        """
+        features, shape = self._pixel_features(), image.shape[:-1]
+        cache = self.training_.cache
+        every = cache.get(image, features)
+        n_features = len(features.names(image.shape[-1], len(shape)))
+        if every is None and keep:
+            n_bytes = 4 * int(np.prod(shape)) * n_features
+            keep = cache.has_room(n_bytes)
+            every = np.empty((*shape, n_features), np.float32) if keep else None
+            if keep:
+                self._map_features(image, every.__setitem__)
+                cache.keep(image, features, every)
+        if every is not None:
+            return every.reshape(-1, n_features)[pixels]
+        rows, number = np.empty((len(pixels), n_features), np.float32), np.full(shape, -1, np.int32)
+        number.flat[pixels] = np.arange(len(pixels))
+
+        def pick(target, here):
+            wanted = number[target] >= 0
+            rows[number[target][wanted]] = here[wanted]
+
+        holds = [(number[target] >= 0).any() for target, _, _ in self._tiles(image)]
+        self._map_features(image, pick, holds)
+        return rows
+
+    def _map_features(self, image, use, wanted=None) -> None:
+        """Call ``use(target, features)`` for each tile of an image, on threads.
+
+        Parameters
+        ----------
+        image : (H, W, C) or (D, H, W, C) uint8 or float32
+        use : callable
+            Gets the tile's place and its features (..., F).
+        wanted : list of bool, optional
+            Which tiles; all if None.
+        """
+        features = self._pixel_features()
+        every = self.training_.cache.get(image, features) if self.training_ else None
+
+        def one_tile(tile):
+            target, source, inner = tile
+            use(target, features.compute(image[source])[inner] if every is None else every[target])
+
+        tiles = self._tiles(image)
+        map_items(one_tile, tiles if wanted is None else compress(tiles, wanted))
 
     def _draw_pixels(self, labels, weights, rng) -> list[NDArray[np.int64]]:
         """Flat indices of the pixels to learn from, for each image."""
@@ -110,22 +193,16 @@ class PixelSegmenter(SemanticSegmenter):
 
     def _map_tiles(self, image, write) -> None:
         """Call ``write(target, proba)`` for each tile of an image, on threads."""
-        features = self._pixel_features()
-        shape = image.shape[:-1]
         # The classifier knows only classes that it saw pixels of.
         columns = np.searchsorted(self.classes_, self.known_classes_)
-        halo = features.halo(len(shape))
 
-        def one_tile(tile):
-            target, source, inner = tile
-            here = features.compute(image[source])[inner]
+        def classify(target, here):
             known = self._rows_proba(np.ascontiguousarray(here.reshape(-1, here.shape[-1])))
             proba = np.zeros((len(known), len(self.classes_)), np.float32)
             proba[:, columns] = known
             write(target, proba.reshape(*here.shape[:-1], -1))
 
-        side = round(TILE_PIXELS ** (1 / len(shape)))
-        map_items(one_tile, cut_into_tiles(shape, [side] * len(shape), halo))
+        self._map_features(image, classify)
 
     def _predict_proba(self, image):
         proba = np.empty((*image.shape[:-1], len(self.classes_)), np.float32)
@@ -141,6 +218,123 @@ class PixelSegmenter(SemanticSegmenter):
         self._map_tiles(image, write)
         return labels
 
+    # --- scribbles -----------------------------------------------------------------------
+
+    def refit(self, image_index: int, labels: ArrayLike) -> Self:
+        """Learn again after one image's labels have changed: one more scribble, say.
+
+        The result is that of a new `fit` with these labels, but features are not computed
+        again: those of images with unlabelled pixels are kept, up to `cache_mb`. `predict`
+        of such an image finds them too.
+
+        Parameters
+        ----------
+        image_index : int
+            Which of the images given to `fit`; 0 if it was one alone.
+        labels : (H, W) or (D, H, W) array_like of int
+            All labels of that image, old ones too, -1 where unlabelled.
+
+        Returns
+        -------
+        PixelSegmenter
+            Itself. After an error it is as it was before.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before `fit`, and after loading from a file, which holds no images.
+        ValueError
+            If there is no such image, or its labels are not as expected.
+        """
+        caller = f"{self._caller}.refit"
+        if getattr(self, "training_", None) is None:
+            raise NotFittedError(
+                f"{caller}: it has no images to learn from again (a model file holds none): call "
+                "fit first."
+            )
+        self._check_params()
+        training = self.training_
+        check_int(caller, "image_index", image_index, low=0, high=len(training.images) - 1)
+        shape = training.images[image_index].shape[:-1]
+        targets = list(training.targets)
+        targets[image_index] = check_label_map(labels, shape, caller)
+        before = dict(vars(self))
+        try:
+            self._learn_from(replace(training, targets=targets))
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+        return self
+
+    def uncertainty(self, images: Any, *, mask: Any = None) -> Any:
+        """How unsure the classifier is of each pixel.
+
+        Parameters
+        ----------
+        images : array_like or sequence of array_like
+            One image or many; sizes may differ.
+        mask : array_like of bool or sequence of these, optional
+            Pixels where it is False get 0.
+
+        Returns
+        -------
+        (H, W) or (D, H, W) float32, or a list of these
+            Entropy of the probabilities, from 0 (sure) to 1 (all classes alike).
+        """
+        return self._map(self._uncertainty_checked, images, None, mask)
+
+    def _uncertainty_checked(self, image, mask, prompts, name):
+        proba = self._proba_checked(image, mask, prompts, name)
+        n_classes = max(2, proba.shape[-1])  # of one class it is always sure
+        return (entr(proba).sum(axis=-1) / np.float32(np.log(n_classes))).astype(np.float32)
+
+    def suggest_scribbles(
+        self, image: ArrayLike, *, n_points: int = 1, mask: ArrayLike | None = None
+    ) -> NDArray[np.intp]:
+        """Where to scribble next: the middles of places that the classifier is least sure of.
+
+        Parameters
+        ----------
+        image : array_like
+            One image.
+        n_points : int, default=1
+            How many places, apart from one another by twice the largest scale.
+        mask : array_like of bool, optional
+            True where places may lie.
+
+        Returns
+        -------
+        (n, 2) or (n, 3) intp
+            Row and column (slice, row and column), the least sure place first; fewer than
+            `n_points` where there are not so many.
+        """
+        check_int(f"{self._caller}.suggest_scribbles", "n_points", n_points, low=1)
+        if is_batch(image, self._caller):
+            raise ValueError(
+                f"{self._caller}.suggest_scribbles: image is a sequence, expected one image: call "
+                "it for each."
+            )
+        from skimage.feature import peak_local_max
+
+        unsure = self.uncertainty(image, mask=mask)
+        reach = max(self.scales)
+        wide = gaussian_filter(unsure, reach, mode="constant")
+        if mask is not None:
+            wide[~np.asarray(mask, bool)] = 0
+        apart = max(1, round(2 * reach))
+        return peak_local_max(
+            wide, min_distance=apart, num_peaks=n_points, exclude_border=False, threshold_abs=0
+        )
+
+    # --- state ---------------------------------------------------------------------------
+
+    def __getstate__(self):
+        state = dict(super().__getstate__())
+        if "training_" in state:
+            state["training_"] = None  # a model that travels leaves its images behind
+        return state
+
     def _get_state(self) -> dict[str, Any]:
         names = ("n_channels_", "classes_", "known_classes_", "feature_names_")
         return {name: getattr(self, name) for name in names}
@@ -148,6 +342,6 @@ class PixelSegmenter(SemanticSegmenter):
     def _set_state(self, state):
         self.n_channels_ = check_int("n_channels_", "its value", state["n_channels_"], low=1)
         self.classes_, self.known_classes_ = state["classes_"], state["known_classes_"]
-        self.feature_names_ = state["feature_names_"]
+        self.feature_names_, self.training_ = state["feature_names_"], None
         if not np.isin(self.known_classes_, self.classes_).all():
             raise ValueError("its classifier knows classes that the segmenter does not")
