@@ -36,6 +36,7 @@ from .graph.normalized_cuts import NormalizedCutsSegmenter as NormalizedCutsSegm
 from .graph.normalized_cuts import normalized_cuts as normalized_cuts
 from .graph.random_walker import RandomWalkerSegmenter as RandomWalkerSegmenter
 from .graph.random_walker import random_walker as random_walker
+from .graph.smooth_proba import smooth_proba as smooth_proba
 from .graph.watershed import WatershedSegmenter as WatershedSegmenter
 from .graph.watershed import watershed as watershed
 from .nets.unet import UNetSegmenter as UNetSegmenter

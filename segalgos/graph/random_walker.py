@@ -240,41 +240,39 @@ def _probabilities(image, seeds, mask, beta, spacing, tol, data_range, caller):
     return ids, proba
 
 
-def _solve(image, seeds, inside, beta, spacing, tol, data_range, caller, proba):
-    """Write the probabilities of all pixels inside."""
-    lift = (1,) * (3 - seeds.ndim)
-    image, inside = image.reshape(lift + image.shape), inside.reshape(lift + inside.shape)
-    depth, height, width = inside.shape
-    # Pixels stand in one row, with a column and a row of none after each row and slice: so
-    # a neighbour is a fixed step away, and steps over the border meet a coupling of zero.
-    # Odd sizes make odd steps, and neighbours of unlike parity.
-    padded = (depth, (height + 1) | 1, (width + 1) | 1)
-    steps = np.array([1, padded[2], padded[1] * padded[2]])[: len(spacing)]
-    margin, n = int(steps[-1]) + 1, int(np.prod(padded))
-    length = 2 * margin + n + n % 2
+class _Layout:
+    """Pixels in one row, with a column and a row of none after each row and slice.
 
-    def grid(flat):
-        return flat[..., margin : margin + n].reshape(*flat.shape[:-1], *padded)[
-            ..., :height, :width
-        ]
+    So a neighbour is a fixed step away, and steps over the border meet a coupling of zero.
+    Odd sizes make odd steps, and neighbours of unlike parity.
+    """
 
-    couplings = np.zeros((len(steps), length), np.float32)
-    grid(couplings)[:] = _couplings(image, inside, beta, spacing, data_range)
-    known = np.full(length, -1, np.int32)
-    grid(known)[:] = seeds.reshape(inside.shape)
-    ground = np.zeros(length)
-    _tie(couplings, steps, known, -1, ground)
-    open_couplings = couplings.copy()
-    _cut(open_couplings, steps, known)
-    network = Multigrid(open_couplings, steps, ground)
-    del open_couplings
-    proba = proba.reshape(*inside.shape, -1)
+    def __init__(self, shape: tuple[int, int, int], n_axes: int):
+        depth, height, width = self.shape = shape
+        self.padded = (depth, (height + 1) | 1, (width + 1) | 1)
+        strides = [1, self.padded[2], self.padded[1] * self.padded[2]]
+        self.steps = np.array(strides)[:n_axes]
+        self.margin, self.n = int(self.steps[-1]) + 1, int(np.prod(self.padded))
+        self.length = 2 * self.margin + self.n + self.n % 2
+
+    def grid(self, flat: NDArray) -> NDArray:
+        """View of the pixels (..., D, H, W) in flat arrays (..., length)."""
+        inner = flat[..., self.margin : self.margin + self.n]
+        return inner.reshape(*flat.shape[:-1], *self.padded)[..., : self.shape[1], : self.shape[2]]
+
+    def couplings(self, image, inside, beta, spacing, data_range) -> NDArray[np.float32]:
+        """Couplings of all pixels to the next one along each axis, (n_axes, length)."""
+        flat = np.zeros((len(self.steps), self.length), np.float32)
+        self.grid(flat)[:] = _couplings(image, inside, beta, spacing, data_range)
+        return flat
+
+
+def _solve_labels(network, sources_of, layout, inside, tol, caller, proba):
+    """Write the probabilities of all pixels inside; ``sources_of(label)`` feeds the network."""
 
     def solve(label):
-        sources = np.zeros(length)
-        _tie(couplings, steps, known, label, sources)
-        x, _, error = network.solve(sources, tol=tol / SAFETY, max_iter=MAX_ITER)
-        proba[..., label] = grid(x)
+        x, _, error = network.solve(sources_of(label), tol=tol / SAFETY, max_iter=MAX_ITER)
+        proba[..., label] = layout.grid(x)
         return error
 
     worst = max(map_items(solve, range(proba.shape[-1] - 1)))
@@ -285,8 +283,95 @@ def _solve(image, seeds, inside, beta, spacing, tol, data_range, caller, proba):
             ConvergenceWarning,
             stacklevel=2,
         )
+    depth, height, width = inside.shape
     rows = proba.reshape(depth * height, width, -1), inside.reshape(-1, width)
     map_strips(partial(_share_out, *rows), depth * height, max(1, STRIP // width))
+
+
+def _solve(image, seeds, inside, beta, spacing, tol, data_range, caller, proba):
+    """Write the probabilities of all pixels inside."""
+    lift = (1,) * (3 - seeds.ndim)
+    image, inside = image.reshape(lift + image.shape), inside.reshape(lift + inside.shape)
+    layout = _Layout(inside.shape, len(spacing))
+    couplings = layout.couplings(image, inside, beta, spacing, data_range)
+    known = np.full(layout.length, -1, np.int32)
+    layout.grid(known)[:] = seeds.reshape(inside.shape)
+    ground = np.zeros(layout.length)
+    _tie(couplings, layout.steps, known, -1, ground)
+    open_couplings = couplings.copy()
+    _cut(open_couplings, layout.steps, known)
+    network = Multigrid(open_couplings, layout.steps, ground)
+    del open_couplings
+
+    def sources(label):
+        currents = np.zeros(layout.length)
+        _tie(couplings, layout.steps, known, label, currents)
+        return currents
+
+    _solve_labels(network, sources, layout, inside, tol, caller, proba.reshape(*inside.shape, -1))
+
+
+def walk_from_priors(
+    image: NDArray,
+    proba: NDArray[np.float32],
+    mask: NDArray[np.bool_] | None,
+    prior_weight: float,
+    beta: float,
+    caller: str,
+    *,
+    tol: float = 1e-3,
+) -> NDArray[np.float32]:
+    """Smooth probabilities by random walks that may end at any pixel [1]_.
+
+    Parameters
+    ----------
+    image : (H, W, C) or (D, H, W, C) uint8 or float32
+    proba : (H, W, K) or (D, H, W, K) float32
+        They add up to one.
+    mask : (H, W) or (D, H, W) bool, optional
+        True where there is something to smooth; all else becomes 0.
+    prior_weight : float
+        Above 0: how readily a walk ends and takes a class by the pixel's own
+        probabilities, beside 1 for a step to an equal neighbour.
+    beta : float
+        How much walks shun edges, as in `random_walker`.
+    caller : str
+        For a warning.
+    tol : float, default=1e-3
+        Largest error of a probability, as estimated.
+
+    Returns
+    -------
+    (H, W, K) or (D, H, W, K) float32
+        They add up to one inside the mask.
+
+    References
+    ----------
+    .. [1] L. Grady, "Multilabel random walker image segmentation using prior models", CVPR,
+       763-770, 2005.
+    """
+    shape, n_classes = proba.shape[:-1], proba.shape[-1]
+    inside = np.ones(shape, bool) if mask is None else mask
+    smooth = np.where(inside[..., None], np.float32(1), np.float32(0)).repeat(n_classes, -1)
+    if n_classes == 1:
+        return smooth
+    data_range = find_data_range(image, mask, None, caller)
+    lift = (1,) * (3 - len(shape))
+    image, inside = image.reshape(lift + image.shape), inside.reshape(lift + shape)
+    layout = _Layout(inside.shape, len(shape))
+    couplings = layout.couplings(image, inside, beta, np.ones(len(shape)), data_range)
+    ground = np.zeros(layout.length)
+    layout.grid(ground)[inside] = prior_weight
+    network = Multigrid(couplings, layout.steps, ground)
+    by_pixel, smooth = proba.reshape(*inside.shape, -1), smooth.reshape(*inside.shape, -1)
+
+    def sources(label):
+        currents = np.zeros(layout.length)
+        layout.grid(currents)[inside] = prior_weight * by_pixel[inside][:, label]
+        return currents
+
+    _solve_labels(network, sources, layout, inside, tol, caller, smooth)
+    return smooth.reshape(proba.shape)
 
 
 def _labels(ids, proba, mask):
