@@ -41,6 +41,11 @@ class RandomForestSegmenter(PixelSegmenter):
         Labelled pixels to learn from; of more, so many are drawn at random.
     class_weight : dict, {"balanced", "balanced_subsample"} or None, default=None
         "balanced" helps rare classes at the cost of common ones.
+    smoothing : {"random_walker", "graph_cut"}, optional
+        Smooth probabilities along edges: see `segalgos.smooth_proba`. The whole image's
+        are held at once then.
+    smoothness : float, default=1.0
+        How much neighbours count in that.
     cache_mb : float, default=512
         Most megabytes of features of scribbled images to keep, for `refit` and for
         predicting these images again.
@@ -110,6 +115,8 @@ class RandomForestSegmenter(PixelSegmenter):
         oob_score: bool = False,
         max_samples: int = 25_000,
         class_weight: Any = None,
+        smoothing: str | None = None,
+        smoothness: float = 1.0,
         cache_mb: float = 512,
         channel_axis: int | str | None = "auto",
         random_state: Any = None,
@@ -123,6 +130,8 @@ class RandomForestSegmenter(PixelSegmenter):
         self.oob_score = oob_score
         self.max_samples = max_samples
         self.class_weight = class_weight
+        self.smoothing = smoothing
+        self.smoothness = smoothness
         self.cache_mb = cache_mb
         self.channel_axis = channel_axis
         self.random_state = random_state

@@ -13,8 +13,9 @@ from scipy.special import entr
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_random_state
 
+import segalgos
 from segalgos.base import SemanticSegmenter
-from segalgos.checks import check_int, check_label_map, check_real, is_batch
+from segalgos.checks import check_choice, check_int, check_label_map, check_real, is_batch
 from segalgos.parallel import map_items
 from segalgos.pixels.feature_cache import FeatureCache
 from segalgos.pixels.features import PixelFeatures
@@ -23,6 +24,7 @@ from segalgos.pixels.tiles import Tile, cut_into_tiles
 __all__ = ["PixelSegmenter"]
 
 TILE_PIXELS = 1 << 18  # features of one tile stay near 50 MB
+SMOOTHINGS = ("random_walker", "graph_cut")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,9 +40,9 @@ class _Training:
 class PixelSegmenter(SemanticSegmenter):
     """Base of segmenters that classify each pixel by its features.
 
-    Subclasses have the constructor parameters `max_samples`, `cache_mb`, `random_state` and
-    those of `PixelFeatures`, and write the hooks ``_check_classifier``, ``_fit_rows`` and
-    ``_rows_proba``.
+    Subclasses have the constructor parameters `max_samples`, `smoothing`, `smoothness`,
+    `cache_mb`, `random_state` and those of `PixelFeatures`, and write the hooks
+    ``_check_classifier``, ``_fit_rows`` and ``_rows_proba``.
 
     Attributes
     ----------
@@ -76,6 +78,9 @@ class PixelSegmenter(SemanticSegmenter):
     def _check_params(self):
         check_int(self._caller, "max_samples", self.max_samples, low=1)
         check_real(self._caller, "cache_mb", self.cache_mb, low=0)
+        if self.smoothing is not None:
+            check_choice(self._caller, "smoothing", self.smoothing, SMOOTHINGS)
+        check_real(self._caller, "smoothness", self.smoothness, low=0)
         self._pixel_features()
         self._check_classifier()
 
@@ -207,9 +212,15 @@ class PixelSegmenter(SemanticSegmenter):
     def _predict_proba(self, image):
         proba = np.empty((*image.shape[:-1], len(self.classes_)), np.float32)
         self._map_tiles(image, proba.__setitem__)
-        return proba
+        if self.smoothing is None:
+            return proba
+        return segalgos.smooth_proba(
+            image, proba, self.smoothing, smoothness=self.smoothness, channel_axis=-1
+        )
 
     def _predict(self, image, mask, prompts):
+        if self.smoothing is not None:
+            return super()._predict(image, mask, prompts)
         labels = np.empty(image.shape[:-1], np.int32)
 
         def write(target, proba):

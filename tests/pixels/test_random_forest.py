@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
-from skimage import data
+from skimage import data, measure
+from sklearn.base import clone
 
-from segalgos import RandomForestSegmenter
+from segalgos import RandomForestSegmenter, smooth_proba
 from segalgos.pixels import segmenter as pixel_segmenter
 
 
@@ -41,6 +42,24 @@ def test_tiles_change_nothing(coins, monkeypatch):
     monkeypatch.setattr(pixel_segmenter, "TILE_PIXELS", 40 * 40)
     np.testing.assert_array_equal(segmenter.predict_proba(image), whole)
     np.testing.assert_array_equal(segmenter.predict(image), np.argmax(whole, axis=-1))
+
+
+@pytest.mark.parametrize("smoothing", ["random_walker", "graph_cut"])
+def test_smoothing_removes_specks(coins, smoothing):
+    image, truth = coins
+    scribbles = np.full(truth.shape, -1)
+    scribbles[::60, ::4] = truth[::60, ::4]
+    rough = RandomForestSegmenter(10, scales=[1], random_state=0).fit(image, scribbles)
+    smooth = clone(rough).set_params(smoothing=smoothing, smoothness=2).fit(image, scribbles)
+    proba = smooth.predict_proba(image)
+    expected = smooth_proba(image, rough.predict_proba(image), smoothing, smoothness=2)
+    np.testing.assert_array_equal(proba, expected)
+    np.testing.assert_array_equal(smooth.predict(image), proba.argmax(axis=-1))
+
+    def count_regions(labels):
+        return measure.label(labels, background=-1).max()
+
+    assert count_regions(smooth.predict(image)) < 0.7 * count_regions(rough.predict(image))
 
 
 def test_sampling_keeps_rare_classes_and_respects_the_limit():
@@ -90,6 +109,9 @@ def test_segments_a_volume():
         ({"max_depth": 0}, "max_depth is 0"),
         ({"min_samples_leaf": 0}, "min_samples_leaf is 0"),
         ({"max_samples": 0}, "max_samples is 0"),
+        ({"smoothing": "median"}, "smoothing is 'median'"),
+        ({"smoothness": -1}, "smoothness is -1"),
+        ({"cache_mb": -1}, "cache_mb is -1"),
         ({"class_weight": "rare"}, "class_weight is 'rare'"),
     ],
 )
