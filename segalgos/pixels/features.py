@@ -2,34 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
+from numba import njit
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
 
-from segalgos.checks import check_image, check_real
-from segalgos.parallel import map_items
+from segalgos.checks import check_bool, check_image, check_int, check_real
+from segalgos.color import data_range_of, rgb_to_lab
+from segalgos.parallel import map_strips
+from segalgos.pixels import _eigenvalues, _stencils
+from segalgos.pixels._filters import box_spread, box_taps, gaussian_taps, weigh
 
-__all__ = ["PixelFeatures", "feature_names", "halo", "pixel_features"]
+__all__ = ["DEFAULT_FEATURES", "KINDS", "PixelFeatures", "feature_names", "pixel_features"]
 
-TRUNCATE = 3.0  # Gaussian radius in standard deviations
-COLOUR = ("intensity", "gradient")
+COLOUR = ("gaussian", "gradient", "mean")  # of each channel, always
+TEXTURE = ("laplacian", "difference", "structure", "hessian", "deviation", "median")
+PLACE = ("lab", "position")  # of the pixel itself, at no scale
+KINDS = (*COLOUR, *TEXTURE, *PLACE)
+DEFAULT_FEATURES = ("gaussian", "gradient", "laplacian", "deviation", "structure", "hessian")
+
+ORDERS = {"gradient": 1, "structure": 1, "laplacian": 2, "hessian": 2}  # of derivatives
+MAX_SIGMA = 1000  # pixels; a window's cost grows with it
+STRIP = 16384  # pixels whose features at one scale stay in the second cache, or nearly
 
 
-def _texture(ndim: int) -> list[str]:
-    return [
-        "laplacian",
-        "deviation",
-        *(f"structure{i}" for i in range(ndim)),
-        *(f"hessian{i}" for i in range(ndim)),
-    ]
+# --- which features, and what they are called --------------------------------------------
+
+
+def _groups(
+    features: Sequence[str], per_channel: bool, n_channels: int, ndim: int
+) -> Iterator[tuple[str, int | None, int]]:
+    """What is computed at one scale: kind, channel (None for their mean), columns."""
+    for kind in features:
+        if kind in PLACE:
+            continue
+        columns = ndim if kind in ("structure", "hessian") else 1
+        channels = range(n_channels) if kind in COLOUR or per_channel else [None]
+        for channel in channels:
+            yield kind, channel, columns
 
 
 def feature_names(
-    n_channels: int, scales: Sequence[float] = (1, 2, 4, 8), ndim: int = 2
+    n_channels: int,
+    scales: Sequence[float] = (1, 2, 4, 8),
+    ndim: int = 2,
+    *,
+    features: Sequence[str] = DEFAULT_FEATURES,
+    per_channel: bool = False,
+    n_extra: int = 0,
 ) -> list[str]:
     """Name the features in the order of `pixel_features`.
 
@@ -39,100 +63,160 @@ def feature_names(
     scales : sequence of float, default=(1, 2, 4, 8)
     ndim : {2, 3}, default=2
         Spatial axes.
+    features : sequence of str
+        Kinds.
+    per_channel : bool, default=False
+    n_extra : int, default=0
+        Features that ``extra`` gives.
 
     Returns
     -------
     list of str
-        Like ``"gradient[0] 2"``: filter, channel, scale in pixels.
+        Like ``"gradient[0] 2"``, ``"hessian1 4"`` or ``"position0"``: kind, which of its
+        numbers if there are several, channel (none for the channels' mean), scale.
     """
     names = []
     for scale in scales:
-        names += [f"{name}[{c}] {scale:g}" for c in range(n_channels) for name in COLOUR]
-        names += [f"{name} {scale:g}" for name in _texture(ndim)]
-    return names
+        for kind, channel, columns in _groups(features, per_channel, n_channels, ndim):
+            where = "" if channel is None else f"[{channel}]"
+            numbers = [""] if columns == 1 else range(columns)
+            names += [f"{kind}{number}{where} {scale:g}" for number in numbers]
+    for kind in features:
+        if kind in PLACE:
+            names += [f"{kind}{i}" for i in range(3 if kind == "lab" else ndim)]
+    return names + [f"extra{i}" for i in range(n_extra)]
 
 
-def halo(scales: Sequence[float]) -> int:
-    """Count the pixels around a tile that its features depend on.
+# --- one scale ---------------------------------------------------------------------------
+
+
+class _Scale:
+    """All planes of an image at one scale; a method a kind reads features off them.
+
+    The methods take the number of a plane and rows (n_rows,) intp, counted over depth and
+    height, and write (n_columns, n_rows, W) float32.
+    """
+
+    def __init__(self, planes, kinds, texture, ndim, sigmas, weights, smaller):
+        self.ndim, self.weights = ndim, weights
+        self.smaller = planes if smaller is None else smaller.smooth
+        self.steps = np.array([_step(sigma) for sigma in sigmas])
+        self.texture = texture
+        if not set(kinds) <= {"mean", "deviation"}:
+            self.taps = [gaussian_taps(sigma) for sigma in sigmas]
+            self.smooth = weigh(planes, self.taps)
+        if "mean" in kinds:
+            self.means = weigh(planes, [box_taps(step) for step in self.steps])
+        if "deviation" in kinds:
+            self.deviations = np.sqrt(box_spread(planes[texture], self.steps))
+        if "structure" in kinds:
+            self.tensors = self._structure_tensors()
+
+    def _structure_tensors(self):
+        smooth = self.smooth[self.texture]
+        n, depth, height, width = smooth.shape
+        n_columns = self.ndim * (self.ndim + 1) // 2
+        products = np.empty((n, n_columns, depth * height, width), np.float32)
+
+        def multiply(first, last):
+            rows = np.arange(first, last)
+            out = np.empty((n_columns, len(rows), width), np.float32)
+            for p in range(n):
+                _stencils.gradient_products(smooth[p], self.ndim, self.weights, rows, out)
+                products[p, :, first:last] = out
+
+        map_strips(multiply, depth * height, max(1, STRIP // width))
+        tensors = weigh(products.reshape(-1, depth, height, width), self.taps)
+        return tensors.reshape(n, n_columns, depth * height, width)
+
+    def gaussian(self, plane, rows, out):
+        _stencils.take(self.smooth[plane], rows, out)
+
+    def gradient(self, plane, rows, out):
+        _stencils.sobel_magnitude(self.smooth[plane], self.ndim, self.weights, rows, out)
+
+    def mean(self, plane, rows, out):
+        _stencils.take(self.means[plane], rows, out)
+
+    def _hessian(self, plane, rows, width):
+        tensor = np.empty((self.ndim * (self.ndim + 1) // 2, len(rows), width), np.float32)
+        _stencils.hessian(self.smooth[plane], self.ndim, self.weights, rows, tensor)
+        return tensor
+
+    def laplacian(self, plane, rows, out):
+        tensor = self._hessian(plane, rows, out.shape[2])
+        out[0] = tensor[0]
+        for diagonal in (2,) if self.ndim == 2 else (3, 5):
+            out[0] += tensor[diagonal]
+
+    def hessian(self, plane, rows, out):
+        _eigenvalues.eigenvalues(self._hessian(plane, rows, out.shape[2]), out)
+
+    def difference(self, plane, rows, out):
+        _stencils.subtract(self.smooth[plane], self.smaller[plane], rows, out)
+
+    def structure(self, plane, rows, out):
+        tensor = self.tensors[plane - self.texture.start][:, rows]
+        _eigenvalues.eigenvalues(np.ascontiguousarray(tensor), out)
+        np.sqrt(np.maximum(out, 0, out=out), out=out)
+
+    def deviation(self, plane, rows, out):
+        _stencils.take(self.deviations[plane - self.texture.start], rows, out)
+
+    def median(self, plane, rows, out):
+        _stencils.local_median(self.smooth[plane], self.ndim, self.steps, rows, out)
+
+
+def _step(sigma: float) -> int:
+    """A scale in whole pixels, at least one."""
+    return max(1, int(sigma + 0.5))
+
+
+@njit(nogil=True, cache=True)
+def _split(pixels, unit, planes):
+    """Divide pixels by a unit and give each channel, and their mean, a plane.
 
     Parameters
     ----------
-    scales : sequence of float
-
-    Returns
-    -------
-    int
+    pixels : (n, C) uint8 or float32
+    unit : float32
+    planes : (C, n), (C + 1, n) or (1, n) float32, overwritten
+        Channels, with their mean last, or the mean alone.
     """
-    return 2 * int(TRUNCATE * max(scales) + 0.5) + 2
+    n_channels, n_planes = pixels.shape[1], planes.shape[0]
+    for i in range(pixels.shape[0]):
+        total = np.float32(0)
+        for c in range(n_channels):
+            value = np.float32(pixels[i, c]) / unit
+            total += value
+            if n_planes >= n_channels:
+                planes[c, i] = value
+        if n_planes != n_channels:
+            planes[n_planes - 1, i] = total / np.float32(n_channels)
 
 
-def _gaussian(field: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
-    return ndimage.gaussian_filter(field, scale, mode="reflect", truncate=TRUNCATE)
+@njit(nogil=True, cache=True)
+def _interleave(columns, units, begin, out, first):
+    """Write rows of features beside one another, each in its unit.
+
+    Parameters
+    ----------
+    columns : (n, n_rows, W) float32
+    units : (n,) float32
+        What each feature is multiplied by.
+    begin : int
+        First pixel of the rows that is wanted.
+    out : (n_rows, w, F) float32, overwritten in part
+    first : int
+        Place of the first feature.
+    """
+    for i in range(out.shape[0]):
+        for x in range(out.shape[1]):
+            for k in range(columns.shape[0]):
+                out[i, x, first + k] = columns[k, i, begin + x] * units[k]
 
 
-def _derivative(field: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-    return ndimage.correlate1d(field, np.array([-0.5, 0, 0.5]), axis, mode="reflect")
-
-
-def _eigenvalues(tensor: list[list[NDArray]]) -> list[NDArray]:
-    """Eigenvalues of a symmetric 2 x 2 or 3 x 3 field, largest first."""
-    if len(tensor) == 2:
-        (a, b), (_, c) = tensor
-        half = np.sqrt(((a - c) / 2) ** 2 + b**2)
-        mean = (a + c) / 2
-        return [mean + half, mean - half]
-    stacked = np.stack([np.stack(row, -1) for row in tensor], -2)
-    values = np.linalg.eigvalsh(stacked)
-    return [values[..., i] for i in (2, 1, 0)]
-
-
-def _features_at(image: NDArray[np.float32], scale: float, out: NDArray[np.float32]) -> None:
-    """Fill `out` (..., n) with all features of `image` (..., C) at one scale."""
-    ndim = image.ndim - 1
-    column = 0
-
-    def put(*values: NDArray) -> None:
-        nonlocal column
-        for value in values:
-            out[..., column] = value
-            column += 1
-
-    for c in range(image.shape[-1]):
-        smooth = _gaussian(image[..., c], scale)
-        gradient = [_derivative(smooth, axis) for axis in range(ndim)]
-        put(smooth, np.sqrt(sum(g * g for g in gradient)))
-    # Texture is taken from the channels' mean: it differs little between them.
-    grey = image.mean(axis=-1)
-    smooth = _gaussian(grey, scale)
-    gradient = [_derivative(smooth, axis) for axis in range(ndim)]
-    hessian = [[_derivative(gradient[i], j) for j in range(ndim)] for i in range(ndim)]
-    variance = _gaussian(grey * grey, scale) - smooth * smooth
-    structure = [
-        [_gaussian(gradient[min(i, j)] * gradient[max(i, j)], scale) for j in range(ndim)]
-        for i in range(ndim)
-    ]
-    put(sum(hessian[i][i] for i in range(ndim)), np.sqrt(np.maximum(variance, 0)))
-    # Square roots keep every feature in the image's own unit.
-    put(*(np.sqrt(np.maximum(v, 0)) for v in _eigenvalues(structure)))
-    put(*_eigenvalues(hessian))
-
-
-def compute_features(image: NDArray, scales: Sequence[float]) -> NDArray[np.float32]:
-    """`pixel_features` of an image (..., C) that has been checked."""
-    image = image.astype(np.float32, copy=False)
-    # Work near 1 so that squares of huge values stay finite; a power of two is exact.
-    largest = float(np.abs(image).max())
-    unit = np.float32(2.0 ** np.floor(np.log2(largest))) if largest > 0 else np.float32(1)
-    scaled = image / unit
-    per_scale = len(feature_names(image.shape[-1], [1], image.ndim - 1))
-    out = np.empty((*image.shape[:-1], len(scales) * per_scale), np.float32)
-    parts = [out[..., i * per_scale : (i + 1) * per_scale] for i in range(len(scales))]
-    map_items(lambda i: _features_at(scaled, scales[i], parts[i]), range(len(scales)))
-    with np.errstate(over="ignore"):
-        out *= unit
-    if largest > 1e37:  # a derivative may leave float32's range; it stays finite and ordered
-        np.clip(out, -np.finfo(np.float32).max, np.finfo(np.float32).max, out=out)
-    return out
+# --- all of them -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -142,13 +226,32 @@ class PixelFeatures:
     Parameters
     ----------
     scales : tuple of float
-        Standard deviations of the Gaussians, in pixels.
+    features : tuple of str
+    per_channel : bool
+    spacing : tuple of float or None
+    extra : callable or None
+        All as in `pixel_features`.
+    caller : str
+        For messages about an image that does not fit.
     """
 
     scales: tuple[float, ...]
+    features: tuple[str, ...] = DEFAULT_FEATURES
+    per_channel: bool = False
+    spacing: tuple[float, ...] | None = None
+    extra: Callable[[NDArray], NDArray] | None = None
+    caller: str = "PixelFeatures"
 
     @classmethod
-    def checked(cls, caller: str, scales: Any) -> Self:
+    def checked(
+        cls,
+        caller: str,
+        scales: Any,
+        features: Any = DEFAULT_FEATURES,
+        per_channel: Any = False,
+        spacing: Any = None,
+        extra: Any = None,
+    ) -> Self:
         """Check what a user chose.
 
         Parameters
@@ -156,6 +259,10 @@ class PixelFeatures:
         caller : str
             For the messages.
         scales : sequence of float
+        features : sequence of str
+        per_channel : bool
+        spacing : sequence of float or None
+        extra : callable or None
 
         Returns
         -------
@@ -163,12 +270,37 @@ class PixelFeatures:
 
         Raises
         ------
-        ValueError
+        TypeError, ValueError
             If a choice is not as expected.
         """
-        return cls(tuple(check_scales(caller, scales)))
+        if spacing is not None:
+            spacing = _check_numbers(caller, "spacing", spacing, "the size of a pixel along each")
+            if len(spacing) not in (2, 3):
+                raise ValueError(
+                    f"{caller}: spacing has {len(spacing)} numbers, expected one for each of the "
+                    "2 or 3 spatial axes."
+                )
+        scales = _check_numbers(caller, "scales", scales, "standard deviations, like (1, 2, 4)")
+        for i, scale in enumerate(scales):
+            if scale in scales[:i]:
+                raise ValueError(f"{caller}: scales[{i}] is {scale:g} again: pass each scale once.")
+            if scale > MAX_SIGMA * min(spacing or (1,)):
+                raise ValueError(
+                    f"{caller}: scales[{i}] is {scale:g}, expected at most {MAX_SIGMA} pixels: "
+                    "shrink the image first."
+                )
+        if extra is not None:
+            if not callable(extra):
+                raise TypeError(
+                    f"{caller}: extra is {extra!r}, expected a function of an image or None."
+                )
+            if getattr(extra, "halo", None) is not None:
+                check_int(caller, "extra.halo", extra.halo, low=0)
+        features = _check_features(caller, features, extra)
+        per_channel = check_bool(caller, "per_channel", per_channel)
+        return cls(scales, features, per_channel, spacing, extra, caller)
 
-    def names(self, n_channels: int, ndim: int) -> list[str]:
+    def names(self, n_channels: int, ndim: int, n_extra: int = 0) -> list[str]:
         """Name the features, in their order.
 
         Parameters
@@ -176,14 +308,23 @@ class PixelFeatures:
         n_channels : int
         ndim : {2, 3}
             Spatial axes.
+        n_extra : int, default=0
+            How many features `extra` gives.
 
         Returns
         -------
         list of str
         """
-        return feature_names(n_channels, self.scales, ndim)
+        return feature_names(
+            n_channels,
+            self.scales,
+            ndim,
+            features=self.features,
+            per_channel=self.per_channel,
+            n_extra=n_extra,
+        )
 
-    def halo(self, ndim: int) -> tuple[int, ...]:
+    def halo(self, ndim: int) -> tuple[int, ...] | None:
         """Count the pixels around a tile that its features depend on, along each axis.
 
         Parameters
@@ -192,69 +333,251 @@ class PixelFeatures:
 
         Returns
         -------
-        tuple of int
+        tuple of int or None
+            None if `extra` does not say how far it looks: the whole image is then needed,
+            so that tiles cost more than they save.
         """
-        return (halo(self.scales),) * ndim
+        if self.extra is None:
+            return self._reach(ndim)
+        extra = getattr(self.extra, "halo", None)
+        return None if extra is None else tuple(max(r, int(extra)) for r in self._reach(ndim))
 
-    def compute(self, image: NDArray) -> NDArray[np.float32]:
-        """Compute the features of an image that has been checked.
+    def _reach(self, ndim):
+        """How far the filters look, in pixels along each axis."""
+        reach = []
+        for size in self.spacing or (1.0,) * ndim:
+            farthest = 0
+            for scale in self.scales:
+                radius, step = len(gaussian_taps(scale / size)) - 1, _step(scale / size)
+                of_kind = {
+                    "gaussian": radius,
+                    "difference": radius,
+                    "gradient": radius + 1,
+                    "laplacian": radius + 2,
+                    "hessian": radius + 2,
+                    "structure": 2 * radius + 1,
+                    "median": radius + step,
+                    "mean": step,
+                    "deviation": step,
+                }
+                farthest = max([farthest, *(of_kind.get(kind, 0) for kind in self.features)])
+            reach.append(farthest)
+        return tuple(reach)
+
+    def compute(
+        self,
+        image: NDArray,
+        region: tuple[slice, ...] | None = None,
+        peak: float | None = None,
+    ) -> NDArray[np.float32]:
+        """Compute the features of an image that has been checked, or of a part of it.
 
         Parameters
         ----------
         image : (H, W, C) or (D, H, W, C) uint8 or float32
+            The whole image.
+        region : tuple of slice, optional
+            The part whose features are wanted, a slice a spatial axis; no more of the image
+            is looked at than `halo` around it.
+        peak : float, optional
+            `peak_of` the whole image, which saves finding it anew for each part.
 
         Returns
         -------
-        (H, W, F) or (D, H, W, F) float32
+        (h, w, F) or (d, h, w, F) float32
+            The same numbers, to the last bit, as in the whole image's features.
+
+        Raises
+        ------
+        ValueError
+            If the image does not have the axes or channels that the choice needs, or
+            `extra` gives something unexpected.
         """
-        return compute_features(image, self.scales)
+        *shape, n_channels = image.shape
+        ndim = len(shape)
+        self._check_fits(n_channels, ndim)
+        region = region or (slice(None),) * ndim
+        region = tuple(slice(*s.indices(n)[:2]) for s, n in zip(region, shape, strict=True))
+        extra = self._extra(image, region)
+        n_extra = 0 if extra is None else extra.shape[-1]
+        n_features = len(self.names(n_channels, ndim, n_extra))
+        out = np.empty((*(s.stop - s.start for s in region), n_features), np.float32)
+        peak = peak_of(image) if peak is None else peak
+        column = self._filter(image, region, peak, out)
+        for kind in self.features:
+            if kind == "lab":
+                white = data_range_of(np.array([peak]))
+                colours = np.ascontiguousarray(np.maximum(image[region], 0))
+                out[..., column : column + 3] = rgb_to_lab(colours, white)
+                column += 3
+            elif kind == "position":
+                for axis, (part, n) in enumerate(zip(region, shape, strict=True)):
+                    along = (np.arange(part.start, part.stop) + 0.5) / n
+                    out[..., column] = along.reshape([-1 if a == axis else 1 for a in range(ndim)])
+                    column += 1
+        if extra is not None:
+            out[..., column:] = extra
+        return out
+
+    def _check_fits(self, n_channels, ndim):
+        if self.spacing is not None and len(self.spacing) != ndim:
+            raise ValueError(
+                f"{self.caller}: spacing has {len(self.spacing)} numbers, but the image has {ndim} "
+                "spatial axes: pass one for each, or channel_axis."
+            )
+        if "lab" in self.features and n_channels != 3:
+            raise ValueError(
+                f"{self.caller}: features has 'lab', but the image has {n_channels} channels, "
+                "expected 3 (red, green, blue): leave 'lab' out."
+            )
+
+    def _filter(self, image, region, peak, out):
+        """Fill the first columns of `out` with all scales; gives their number."""
+        ndim, n_channels = image.ndim - 1, image.shape[-1]
+        groups = list(_groups(self.features, self.per_channel, n_channels, ndim))
+        if not groups:
+            return 0
+        # Work near 1 so that squares of huge values stay finite; a power of two is exact.
+        unit = 2.0 ** np.floor(np.log2(peak)) if peak > 0 else 1.0
+        window = _grown(region, self._reach(ndim), image.shape[:-1])
+        planes, texture = self._planes(image[window], groups, np.float32(unit))
+        depth, height, width = planes.shape[1:]
+        inner = [slice(r.start - w.start, r.stop - w.start) for r, w in zip(region, window)]
+        rows = np.arange(depth * height).reshape(depth, height)
+        rows = np.ascontiguousarray(rows[(*inner[:-1],) if ndim == 3 else (0, inner[0])]).ravel()
+        begin = inner[-1].start
+        out_rows = out.reshape(len(rows), -1, out.shape[-1])
+
+        sizes = self.spacing or (1.0,) * ndim
+        finest = min(sizes)  # derivatives are taken per finest pixel and converted at the end
+        weights = np.zeros(3, np.float32)
+        weights[3 - ndim :] = [finest / size for size in sizes]
+        largest = float(np.finfo(np.float32).max)
+        units = [
+            min(unit / finest ** ORDERS.get(kind, 0), largest)
+            for kind, _, columns in groups
+            for _ in range(columns)
+        ]
+        units = np.array(units, np.float32)
+        kinds = {kind for kind, *_ in groups}
+        current = None
+        for scale in sorted(self.scales):
+            sigmas = (scale, *(scale / size for size in sizes))[-3:]
+            current = _Scale(planes, kinds, texture, ndim, sigmas, weights, current)
+            first = self.scales.index(scale) * len(units)
+
+            def describe(a, b, current=current, first=first):
+                columns = np.empty((len(units), b - a, width), np.float32)
+                k = 0
+                for kind, channel, n in groups:
+                    plane = texture.start if channel is None else channel
+                    getattr(current, kind)(plane, rows[a:b], columns[k : k + n])
+                    k += n
+                _interleave(columns, units, begin, out_rows[a:b], first)
+
+            map_strips(describe, len(rows), max(1, STRIP // width))
+        n_columns = len(units) * len(self.scales)
+        if units.max() > 1e36:  # a feature may leave float32's range; it stays finite, ordered
+            np.clip(out[..., :n_columns], -largest, largest, out=out[..., :n_columns])
+        return n_columns
+
+    def _planes(self, image, groups, unit):
+        """The channels and their mean, as far as needed, and which of them texture is of."""
+        n_channels = image.shape[-1]
+        with_mean = n_channels > 1 and any(channel is None for _, channel, _ in groups)
+        with_channels = n_channels == 1 or any(channel is not None for _, channel, _ in groups)
+        n = n_channels * with_channels + with_mean
+        shape = (n, *(1,) * (4 - image.ndim), *image.shape[:-1])
+        planes = np.empty(shape, np.float32)
+        pixels, flat = np.ascontiguousarray(image).reshape(-1, n_channels), planes.reshape(n, -1)
+        map_strips(lambda a, b: _split(pixels[a:b], unit, flat[:, a:b]), len(pixels))
+        return planes, slice(n - 1, n) if with_mean else slice(0, n)
+
+    def _extra(self, image, region):
+        """What `extra` gives for a region, checked."""
+        if self.extra is None:
+            return None
+        halo = getattr(self.extra, "halo", None)
+        shape = image.shape[:-1]
+        window = _grown(region, shape if halo is None else (halo,) * len(shape), shape)
+        part = np.array(image[window], np.float32, order="C")  # its own: it may be written to
+        values = np.asarray(self.extra(part))
+        if values.ndim != part.ndim or values.shape[:-1] != part.shape[:-1] or not values.size:
+            raise ValueError(
+                f"{self.caller}: extra gave an array of shape {values.shape} for an image of "
+                f"{part.shape}, expected {(*part.shape[:-1], 'm')}: m numbers for each pixel."
+            )
+        if values.dtype.kind not in "buif":
+            raise TypeError(f"{self.caller}: extra gave {values.dtype}, expected real numbers.")
+        with np.errstate(over="ignore"):
+            values = values.astype(np.float32, copy=False)
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"{self.caller}: extra gave values that are NaN, infinite or beyond float32, "
+                "expected finite ones: replace them, for instance with numpy.nan_to_num."
+            )
+        return values[tuple(slice(r.start - w.start, r.stop - w.start) for r, w in zip(region, window))]
+
+
+def peak_of(image: NDArray) -> float:
+    """Find the largest absolute value of an image.
+
+    Parameters
+    ----------
+    image : ndarray
+
+    Returns
+    -------
+    float
+    """
+    return max(abs(float(image.max())), abs(float(image.min())))
+
+
+def _grown(region, margins, shape):
+    """A region and what is around it, as far as the image goes."""
+    return tuple(
+        slice(max(0, part.start - margin), min(n, part.stop + margin))
+        for part, margin, n in zip(region, margins, shape, strict=True)
+    )
+
+
+def _check_numbers(caller, name, values, meaning):
+    if isinstance(values, str) or not hasattr(values, "__len__") or len(values) == 0:
+        raise ValueError(f"{caller}: {name} is {values!r}, expected a sequence: {meaning}.")
+    return tuple(
+        check_real(caller, f"{name}[{i}]", value, above=0) for i, value in enumerate(values)
+    )
+
+
+def _check_features(caller, features, extra):
+    known = ", ".join(map(repr, KINDS))
+    if isinstance(features, str) or not hasattr(features, "__len__"):
+        raise ValueError(
+            f"{caller}: features is {features!r}, expected a sequence of kinds out of {known}."
+        )
+    for i, kind in enumerate(features):
+        if not isinstance(kind, str) or kind not in KINDS:
+            raise ValueError(f"{caller}: features[{i}] is {kind!r}, expected one of {known}.")
+        if kind in features[:i]:
+            raise ValueError(f"{caller}: features[{i}] is {kind!r} again: name each kind once.")
+    if len(features) == 0 and extra is None:
+        raise ValueError(f"{caller}: features is empty, expected some of {known}, or extra.")
+    return tuple(features)
 
 
 def pixel_features(
     image: ArrayLike,
     scales: Sequence[float] = (1, 2, 4, 8),
     *,
+    features: Sequence[str] = DEFAULT_FEATURES,
+    per_channel: bool = False,
+    spacing: Sequence[float] | None = None,
+    extra: Callable[[NDArray[np.float32]], ArrayLike] | None = None,
     channel_axis: int | str | None = "auto",
 ) -> NDArray[np.float32]:
-    """Describe every pixel by filters of its surroundings, at several scales.
-
-    Parameters
-    ----------
-    image : array_like, (H, W), (H, W, C) or (D, H, W)
-        Any real dtype; intensities keep their range.
-    scales : sequence of float, default=(1, 2, 4, 8)
-        Standard deviations of the Gaussians, in pixels.
-    channel_axis : int, None or "auto", default="auto"
-        None for a volume (D, H, W), -1 for many channels.
-
-    Returns
-    -------
-    (H, W, F) or (D, H, W, F) float32
-        In the image's unit. Per scale, for each channel: Gaussian and gradient
-        magnitude; for the channels' mean: Laplacian, local standard deviation, square
-        roots of the structure tensor's eigenvalues, the Hessian's eigenvalues (largest
-        first). `feature_names` names them.
-
-    Notes
-    -----
-    O(H * W * C * sum(scales)) time and one output array of memory. Scales run on
-    threads. The filters are those that ilastik and scikit-image's trainable
-    segmentation made standard.
-
-    References
-    ----------
-    .. [1] S. Berg et al., "ilastik: interactive machine learning for (bio)image
-       analysis", Nature Methods 16, 2019.
-    """
+    """x"""
     image = check_image(image, "pixel_features", channel_axis=channel_axis, ndims=(2, 3))
-    return compute_features(image, check_scales("pixel_features", scales))
-
-
-def check_scales(caller: str, scales: Sequence[float]) -> list[float]:
-    """Check the scales: a non-empty sequence of positive numbers."""
-    if isinstance(scales, str) or not hasattr(scales, "__len__") or len(scales) == 0:
-        raise ValueError(
-            f"{caller}: scales is {scales!r}, expected a sequence of standard deviations in "
-            "pixels, like (1, 2, 4)."
-        )
-    return [check_real(caller, f"scales[{i}]", s, above=0) for i, s in enumerate(scales)]
+    choice = PixelFeatures.checked(
+        "pixel_features", scales, features, per_channel, spacing, extra
+    )
+    return choice.compute(image)
