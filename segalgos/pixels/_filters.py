@@ -172,9 +172,7 @@ def _weigh_along(source, taps, target, first, last):
                 k += 1
 
 
-def weigh(
-    planes: NDArray[np.float32], taps: Sequence[NDArray[np.float32]]
-) -> NDArray[np.float32]:
+def weigh(planes: NDArray[np.float32], taps: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Compute weighted sums over a symmetric separable window.
 
     Parameters

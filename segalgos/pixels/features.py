@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -516,7 +515,9 @@ class PixelFeatures:
                 f"{self.caller}: extra gave values that are NaN, infinite or beyond float32, "
                 "expected finite ones: replace them, for instance with numpy.nan_to_num."
             )
-        return values[tuple(slice(r.start - w.start, r.stop - w.start) for r, w in zip(region, window))]
+        return values[
+            tuple(slice(r.start - w.start, r.stop - w.start) for r, w in zip(region, window))
+        ]
 
 
 def peak_of(image: NDArray) -> float:
@@ -577,7 +578,5 @@ def pixel_features(
 ) -> NDArray[np.float32]:
     """x"""
     image = check_image(image, "pixel_features", channel_axis=channel_axis, ndims=(2, 3))
-    choice = PixelFeatures.checked(
-        "pixel_features", scales, features, per_channel, spacing, extra
-    )
+    choice = PixelFeatures.checked("pixel_features", scales, features, per_channel, spacing, extra)
     return choice.compute(image)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from segalgos.base import Traits
+from segalgos.pixels.features import DEFAULT_FEATURES
 from segalgos.pixels.forest import RandomForest, check_forest
 from segalgos.pixels.segmenter import PixelSegmenter
 
@@ -25,6 +29,17 @@ class RandomForestSegmenter(PixelSegmenter):
     scales : sequence of float, default=(1, 2, 4, 8)
         Standard deviations of the filters, in pixels: about the half widths of what
         tells classes apart.
+    features : sequence of str
+        Kinds of features, see `segalgos.pixel_features`.
+    per_channel : bool, default=False
+        Describe the texture of each channel, not of their mean.
+    spacing : sequence of float, optional
+        Size of a pixel along each axis, for scales in other units than pixels.
+    extra : callable, optional
+        Features of your own, ``extra(image (H, W, C) float32) -> (H, W, m)``: the
+        activations of a net, say. With an attribute ``halo``, how many pixels it looks
+        away, images are worked on in tiles; without it as a whole. A model file cannot
+        hold it.
     max_depth : int, optional
         Without it trees grow until leaves are pure.
     min_samples_leaf : int, default=1
@@ -108,6 +123,10 @@ class RandomForestSegmenter(PixelSegmenter):
         n_estimators: int = 50,
         *,
         scales: Sequence[float] = (1, 2, 4, 8),
+        features: Sequence[str] = DEFAULT_FEATURES,
+        per_channel: bool = False,
+        spacing: Sequence[float] | None = None,
+        extra: Callable[[NDArray[np.float32]], ArrayLike] | None = None,
         max_depth: int | None = None,
         min_samples_leaf: int = 1,
         max_features: str | float | None = "sqrt",
@@ -123,6 +142,10 @@ class RandomForestSegmenter(PixelSegmenter):
     ):
         self.n_estimators = n_estimators
         self.scales = scales
+        self.features = features
+        self.per_channel = per_channel
+        self.spacing = spacing
+        self.extra = extra
         self.max_depth = max_depth
         self.min_samples_leaf = min_samples_leaf
         self.max_features = max_features

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import compress
 from typing import Any, Self
 
 import numpy as np
@@ -18,8 +17,8 @@ from segalgos.base import SemanticSegmenter
 from segalgos.checks import check_choice, check_int, check_label_map, check_real, is_batch
 from segalgos.parallel import map_items
 from segalgos.pixels.feature_cache import FeatureCache
-from segalgos.pixels.features import PixelFeatures
-from segalgos.pixels.tiles import Tile, cut_into_tiles
+from segalgos.pixels.features import PixelFeatures, peak_of
+from segalgos.pixels.tiles import cut_into_tiles
 
 __all__ = ["PixelSegmenter"]
 
@@ -85,7 +84,14 @@ class PixelSegmenter(SemanticSegmenter):
         self._check_classifier()
 
     def _pixel_features(self) -> PixelFeatures:
-        return PixelFeatures.checked(self._caller, self.scales)
+        return PixelFeatures.checked(
+            self._caller,
+            self.scales,
+            self.features,
+            self.per_channel,
+            self.spacing,
+            self.extra,
+        )
 
     def _learn(self, batch, targets, weights):
         self._learn_from(_Training(batch, targets, weights, FeatureCache(self.cache_mb)))
@@ -106,8 +112,9 @@ class PixelSegmenter(SemanticSegmenter):
             classes.append(label.ravel()[pixels])
             if weight is not None:
                 row_weights.append(weight.ravel()[pixels])
-        n_channels, ndim = images[0].shape[-1], images[0].ndim - 1
-        self.feature_names_ = self._pixel_features().names(n_channels, ndim)
+        features, n_channels = self._pixel_features(), images[0].shape[-1]
+        n_extra = rows[0].shape[1] - len(features.names(n_channels, images[0].ndim - 1))
+        self.feature_names_ = features.names(n_channels, images[0].ndim - 1, n_extra)
         # Class ids, not indices, so that a class_weight dict means what the user wrote.
         self.known_classes_ = self._fit_rows(
             np.concatenate(rows),
@@ -115,12 +122,6 @@ class PixelSegmenter(SemanticSegmenter):
             np.concatenate(row_weights) if row_weights else None,
             rng,
         )
-
-    def _tiles(self, image) -> list[Tile]:
-        shape = image.shape[:-1]
-        side = round(TILE_PIXELS ** (1 / len(shape)))
-        halo = self._pixel_features().halo(len(shape))
-        return list(cut_into_tiles(shape, [side] * len(shape), halo))
 
     def _rows_of(self, image, pixels, keep) -> NDArray[np.float32]:
         """Features (n, F) of some pixels, given by ascending flat indices.
@@ -130,47 +131,53 @@ class PixelSegmenter(SemanticSegmenter):
         features, shape = self._pixel_features(), image.shape[:-1]
         cache = self.training_.cache
         every = cache.get(image, features)
-        n_features = len(features.names(image.shape[-1], len(shape)))
         if every is None and keep:
-            n_bytes = 4 * int(np.prod(shape)) * n_features
-            keep = cache.has_room(n_bytes)
-            every = np.empty((*shape, n_features), np.float32) if keep else None
-            if keep:
+            n_features = len(features.names(image.shape[-1], len(shape)))
+            if cache.has_room(4 * int(np.prod(shape)) * n_features):
+                if features.extra is not None:  # how many it gives is to be seen
+                    n_features = features.compute(image, (slice(1),) * len(shape)).shape[-1]
+                every = np.empty((*shape, n_features), np.float32)
                 self._map_features(image, every.__setitem__)
                 cache.keep(image, features, every)
         if every is not None:
-            return every.reshape(-1, n_features)[pixels]
-        rows, number = np.empty((len(pixels), n_features), np.float32), np.full(shape, -1, np.int32)
+            return every.reshape(-1, every.shape[-1])[pixels]
+        number = np.full(shape, -1, np.int32)
         number.flat[pixels] = np.arange(len(pixels))
+        parts = []
 
-        def pick(target, here):
-            wanted = number[target] >= 0
-            rows[number[target][wanted]] = here[wanted]
+        def pick(tile, here):
+            wanted = number[tile] >= 0
+            if wanted.any():
+                parts.append((number[tile][wanted], here[wanted]))
 
-        holds = [(number[target] >= 0).any() for target, _, _ in self._tiles(image)]
-        self._map_features(image, pick, holds)
+        self._map_features(image, pick, lambda tile: (number[tile] >= 0).any())
+        rows = np.empty((len(pixels), parts[0][1].shape[1]), np.float32)
+        for numbers, values in parts:
+            rows[numbers] = values
         return rows
 
     def _map_features(self, image, use, wanted=None) -> None:
-        """Call ``use(target, features)`` for each tile of an image, on threads.
+        """Call ``use(tile, features)`` for each tile of an image, on threads.
 
         Parameters
         ----------
         image : (H, W, C) or (D, H, W, C) uint8 or float32
         use : callable
             Gets the tile's place and its features (..., F).
-        wanted : list of bool, optional
-            Which tiles; all if None.
+        wanted : callable, optional
+            Tells of a tile's place whether it is wanted; all are if None.
         """
-        features = self._pixel_features()
+        features, shape = self._pixel_features(), image.shape[:-1]
         every = self.training_.cache.get(image, features) if self.training_ else None
+        side = round(TILE_PIXELS ** (1 / len(shape)))
+        # Where nobody knows how far features look, a tile is no less work than the image.
+        sides = [side] * len(shape) if features.halo(len(shape)) else shape
+        peak = peak_of(image) if every is None else None
 
         def one_tile(tile):
-            target, source, inner = tile
-            use(target, features.compute(image[source])[inner] if every is None else every[target])
+            use(tile, features.compute(image, tile, peak) if every is None else every[tile])
 
-        tiles = self._tiles(image)
-        map_items(one_tile, tiles if wanted is None else compress(tiles, wanted))
+        map_items(one_tile, filter(wanted, cut_into_tiles(shape, sides)))
 
     def _draw_pixels(self, labels, weights, rng) -> list[NDArray[np.int64]]:
         """Flat indices of the pixels to learn from, for each image."""
@@ -197,15 +204,15 @@ class PixelSegmenter(SemanticSegmenter):
         return [p[d - (e - len(p))] for p, d, e in zip(usable, parts, ends, strict=True)]
 
     def _map_tiles(self, image, write) -> None:
-        """Call ``write(target, proba)`` for each tile of an image, on threads."""
+        """Call ``write(tile, proba)`` for each tile of an image, on threads."""
         # The classifier knows only classes that it saw pixels of.
         columns = np.searchsorted(self.classes_, self.known_classes_)
 
-        def classify(target, here):
+        def classify(tile, here):
             known = self._rows_proba(np.ascontiguousarray(here.reshape(-1, here.shape[-1])))
             proba = np.zeros((len(known), len(self.classes_)), np.float32)
             proba[:, columns] = known
-            write(target, proba.reshape(*here.shape[:-1], -1))
+            write(tile, proba.reshape(*here.shape[:-1], -1))
 
         self._map_features(image, classify)
 
@@ -223,8 +230,8 @@ class PixelSegmenter(SemanticSegmenter):
             return super()._predict(image, mask, prompts)
         labels = np.empty(image.shape[:-1], np.int32)
 
-        def write(target, proba):
-            labels[target] = self.classes_[np.argmax(proba, axis=-1)]
+        def write(tile, proba):
+            labels[tile] = self.classes_[np.argmax(proba, axis=-1)]
 
         self._map_tiles(image, write)
         return labels

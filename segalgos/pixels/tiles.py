@@ -1,42 +1,29 @@
-"""Cutting an image into tiles that see as much of their surroundings as they need."""
+"""Cutting an image into tiles."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import product
 
-__all__ = ["Tile", "cut_into_tiles"]
-
-Tile = tuple[tuple[slice, ...], tuple[slice, ...], tuple[slice, ...]]
+__all__ = ["cut_into_tiles"]
 
 
-def cut_into_tiles(
-    shape: Sequence[int], sides: Sequence[int], halo: Sequence[int]
-) -> Iterator[Tile]:
+def cut_into_tiles(shape: Sequence[int], sides: Sequence[int]) -> Iterator[tuple[slice, ...]]:
     """Cut an image into tiles.
 
     Parameters
     ----------
-    shape, sides, halo : sequence of int
-        Of the image, of a tile, and how much a tile sees beyond each of its sides, in
-        pixels along each axis.
+    shape, sides : sequence of int
+        Of the image and of a tile, in pixels along each axis.
 
     Yields
     ------
-    target : tuple of slice
-        The tile's place in the image.
-    source : tuple of slice
-        The same with its halo, as far as the image goes.
-    inner : tuple of slice
-        The tile's place within its source.
+    tuple of slice
+        A tile's place in the image; those at the ends of an axis may be smaller.
     """
     starts = [range(0, length, side) for length, side in zip(shape, sides, strict=True)]
     for corner in product(*starts):
-        target, source, inner = [], [], []
-        for start, length, side, margin in zip(corner, shape, sides, halo, strict=True):
-            stop = min(start + side, length)
-            first, last = max(0, start - margin), min(length, stop + margin)
-            target.append(slice(start, stop))
-            source.append(slice(first, last))
-            inner.append(slice(start - first, stop - first))
-        yield tuple(target), tuple(source), tuple(inner)
+        yield tuple(
+            slice(start, min(start + side, length))
+            for start, side, length in zip(corner, sides, shape, strict=True)
+        )
