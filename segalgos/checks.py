@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from segalgos.results import Instances, Prompts
 
 __all__ = [
+    "channels_last",
     "check_bool",
     "check_choice",
     "check_class_weight",
@@ -296,7 +297,7 @@ def check_image(
             f"{caller}: {name} is {array.dtype}, expected real numbers: convert it, for "
             "instance with image.astype(float)."
         )
-    array = _channels_last(array, caller, channel_axis, ndims, name)
+    array = channels_last(array, caller, channel_axis, ndims, name)
     if array.size == 0:
         raise ValueError(
             f"{caller}: {name} has shape {np.shape(image)} and so no pixel: expected at least one."
@@ -329,9 +330,30 @@ def _raise_not_finite(array: NDArray, caller: str, name: str) -> None:
     )
 
 
-def _channels_last(
+def channels_last(
     array: NDArray, caller: str, channel_axis: int | str | None, ndims: tuple[int, ...], name: str
 ) -> NDArray:
+    """See an array with its channels last, as `check_image` takes and gives it.
+
+    Parameters
+    ----------
+    array : ndarray
+    caller : str
+        For the messages.
+    channel_axis : int, None or "auto"
+    ndims : tuple of int
+    name : str
+
+    Returns
+    -------
+    (H, W, C) or (D, H, W, C) ndarray
+        A view.
+
+    Raises
+    ------
+    ValueError
+        If the shape is not understood.
+    """
     shape = array.shape
     if isinstance(channel_axis, str):
         if channel_axis != "auto":

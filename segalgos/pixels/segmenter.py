@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from threading import Lock
 from typing import Any, Self
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.special import entr
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
 
 import segalgos
 from segalgos.base import SemanticSegmenter
@@ -18,7 +20,8 @@ from segalgos.checks import check_choice, check_int, check_label_map, check_real
 from segalgos.parallel import map_items
 from segalgos.pixels.feature_cache import FeatureCache
 from segalgos.pixels.features import PixelFeatures, peak_of
-from segalgos.pixels.tiles import cut_into_tiles
+from segalgos.pixels.large import LazyImage, label_chunks
+from segalgos.pixels.tiles import Tile, cut_into_tiles, moved
 
 __all__ = ["PixelSegmenter"]
 
@@ -150,34 +153,43 @@ class PixelSegmenter(SemanticSegmenter):
             if wanted.any():
                 parts.append((number[tile][wanted], here[wanted]))
 
-        self._map_features(image, pick, lambda tile: (number[tile] >= 0).any())
+        self._map_features(image, pick, wanted=lambda tile: (number[tile] >= 0).any())
         rows = np.empty((len(pixels), parts[0][1].shape[1]), np.float32)
         for numbers, values in parts:
             rows[numbers] = values
         return rows
 
-    def _map_features(self, image, use, wanted=None) -> None:
+    def _map_features(self, image, use, *, tiles=None, wanted=None, peak=None) -> None:
         """Call ``use(tile, features)`` for each tile of an image, on threads.
 
         Parameters
         ----------
-        image : (H, W, C) or (D, H, W, C) uint8 or float32
+        image : (H, W, C) or (D, H, W, C) uint8 or float32, or LazyImage
         use : callable
             Gets the tile's place and its features (..., F).
+        tiles : list of tuple of slice, optional
+            They cover the image if None.
         wanted : callable, optional
             Tells of a tile's place whether it is wanted; all are if None.
+        peak : float, optional
+            `peak_of` the image if that is known.
         """
-        features, shape = self._pixel_features(), image.shape[:-1]
-        every = self.training_.cache.get(image, features) if self.training_ else None
-        side = round(TILE_PIXELS ** (1 / len(shape)))
-        # Where nobody knows how far features look, a tile is no less work than the image.
-        sides = [side] * len(shape) if features.halo(len(shape)) else shape
-        peak = peak_of(image) if every is None else None
+        features, every = self._pixel_features(), None
+        if self.training_ and isinstance(image, np.ndarray):
+            every = self.training_.cache.get(image, features)
+        if every is None and peak is None:
+            peak = peak_of(image)
 
         def one_tile(tile):
             use(tile, features.compute(image, tile, peak) if every is None else every[tile])
 
-        map_items(one_tile, filter(wanted, cut_into_tiles(shape, sides)))
+        map_items(one_tile, filter(wanted, tiles or self._tiles(image.shape[:-1])))
+
+    def _tiles(self, shape: tuple[int, ...]) -> list[Tile]:
+        side = round(TILE_PIXELS ** (1 / len(shape)))
+        # Where nobody knows how far features look, a tile is no less work than the image.
+        local = self._pixel_features().halo(len(shape)) is not None
+        return list(cut_into_tiles(shape, [side] * len(shape) if local else shape))
 
     def _draw_pixels(self, labels, weights, rng) -> list[NDArray[np.int64]]:
         """Flat indices of the pixels to learn from, for each image."""
@@ -203,8 +215,8 @@ class PixelSegmenter(SemanticSegmenter):
         parts = np.split(drawn, np.searchsorted(drawn, ends[:-1]))
         return [p[d - (e - len(p))] for p, d, e in zip(usable, parts, ends, strict=True)]
 
-    def _map_tiles(self, image, write) -> None:
-        """Call ``write(tile, proba)`` for each tile of an image, on threads."""
+    def _map_proba(self, image, use, **options) -> None:
+        """Call ``use(tile, proba)`` for each tile of an image, on threads."""
         # The classifier knows only classes that it saw pixels of.
         columns = np.searchsorted(self.classes_, self.known_classes_)
 
@@ -212,13 +224,21 @@ class PixelSegmenter(SemanticSegmenter):
             known = self._rows_proba(np.ascontiguousarray(here.reshape(-1, here.shape[-1])))
             proba = np.zeros((len(known), len(self.classes_)), np.float32)
             proba[:, columns] = known
-            write(tile, proba.reshape(*here.shape[:-1], -1))
+            use(tile, proba.reshape(*here.shape[:-1], -1))
 
-        self._map_features(image, classify)
+        self._map_features(image, classify, **options)
+
+    def _map_labels(self, image, use, **options) -> None:
+        """Call ``use(tile, labels)`` for each tile of an image, on threads."""
+
+        def decide(tile, proba):
+            use(tile, self.classes_[np.argmax(proba, axis=-1)])
+
+        self._map_proba(image, decide, **options)
 
     def _predict_proba(self, image):
         proba = np.empty((*image.shape[:-1], len(self.classes_)), np.float32)
-        self._map_tiles(image, proba.__setitem__)
+        self._map_proba(image, proba.__setitem__)
         if self.smoothing is None:
             return proba
         return segalgos.smooth_proba(
@@ -229,11 +249,85 @@ class PixelSegmenter(SemanticSegmenter):
         if self.smoothing is not None:
             return super()._predict(image, mask, prompts)
         labels = np.empty(image.shape[:-1], np.int32)
+        self._map_labels(image, labels.__setitem__)
+        return labels
 
-        def write(tile, proba):
-            labels[tile] = self.classes_[np.argmax(proba, axis=-1)]
+    # --- arrays larger than memory -------------------------------------------------------
 
-        self._map_tiles(image, write)
+    def predict_large(self, source: Any, out: Any = None) -> Any:
+        """Segment an array that is read and written tile by tile.
+
+        Parameters
+        ----------
+        source : numpy.memmap, zarr.Array, dask.array.Array or alike, (H, W), (H, W, C) or volume
+            An image as `predict` takes it.
+        out : array-like of int32, optional
+            Gets the labels; anything with the image's height and width that takes slices,
+            like a memmap or an array of zarr. A new numpy array if None.
+
+        Returns
+        -------
+        (H, W) or (D, H, W) int32
+            Class ids, the same as from `predict`: `out`, or of a dask array one that
+            computes its chunks when it is asked to (without `out`).
+
+        Raises
+        ------
+        ValueError
+            If the array is not as expected, holds NaN or infinite values, or `smoothing` is
+            set, which needs all probabilities at once. Then nothing was written.
+
+        Notes
+        -----
+        The array is read twice, first to check it. Beside `out`, memory holds some tiles of
+        2**18 pixels with their features, one a thread.
+        """
+        caller = f"{self._caller}.predict_large"
+        self._check_params()
+        check_is_fitted(self)
+        if self.smoothing is not None:
+            raise ValueError(
+                f"{caller}: smoothing is {self.smoothing!r}, which needs the probabilities of all "
+                "pixels at once: set smoothing=None."
+            )
+        image = LazyImage(source, caller, self.channel_axis)
+        shape = image.shape[:-1]
+        if image.shape[-1] != self.n_channels_:
+            raise ValueError(
+                f"{caller}: source has {image.shape[-1]} channels, fitted with {self.n_channels_}: "
+                "convert it, or fit on such images."
+            )
+        if hasattr(source, "dask"):
+            if out is not None:
+                raise ValueError(f"{caller}: out is set for a dask array: store the result of it.")
+            return label_chunks(image, self._pixel_features().halo(len(shape)), self._label_part)
+        if out is not None and tuple(out.shape) != shape:
+            raise ValueError(
+                f"{caller}: out has shape {tuple(out.shape)}, the image has {shape}: make one that "
+                "fits."
+            )
+        tiles = self._tiles(shape)
+        peak = image.peak(tiles)
+        out = np.empty(shape, np.int32) if out is None else out
+        one_writer = Lock()  # tiles may share a chunk of a file
+
+        def write(tile, labels):
+            with one_writer:
+                out[tile] = labels
+
+        self._map_labels(image, write, tiles=tiles, peak=peak)
+        return out
+
+    def _label_part(self, image: LazyImage, part: Tile, peak: float) -> NDArray[np.int32]:
+        """Labels of a part of an image."""
+        labels = np.empty([p.stop - p.start for p in part], np.int32)
+        origin, back = [p.start for p in part], [-p.start for p in part]
+
+        def write(tile, here):
+            labels[moved(tile, back)] = here
+
+        tiles = [moved(tile, origin) for tile in self._tiles(labels.shape)]
+        self._map_labels(image, write, tiles=tiles, peak=peak)
         return labels
 
     # --- scribbles -----------------------------------------------------------------------

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import product
 
-__all__ = ["cut_into_tiles"]
+__all__ = ["Tile", "cut_into_tiles", "moved"]
+
+Tile = tuple[slice, ...]
 
 
-def cut_into_tiles(shape: Sequence[int], sides: Sequence[int]) -> Iterator[tuple[slice, ...]]:
+def cut_into_tiles(shape: Sequence[int], sides: Sequence[int]) -> Iterator[Tile]:
     """Cut an image into tiles.
 
     Parameters
@@ -27,3 +29,19 @@ def cut_into_tiles(shape: Sequence[int], sides: Sequence[int]) -> Iterator[tuple
             slice(start, min(start + side, length))
             for start, side, length in zip(corner, sides, shape, strict=True)
         )
+
+
+def moved(tile: Tile, by: Sequence[int]) -> Tile:
+    """Move a tile.
+
+    Parameters
+    ----------
+    tile : tuple of slice
+    by : sequence of int
+        Pixels along each axis.
+
+    Returns
+    -------
+    tuple of slice
+    """
+    return tuple(slice(t.start + b, t.stop + b) for t, b in zip(tile, by, strict=True))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from segalgos.pixels.tiles import cut_into_tiles
+from segalgos.pixels.tiles import cut_into_tiles, moved
 
 
 @pytest.mark.parametrize(
@@ -13,3 +13,7 @@ def test_tiles_cover_the_image_once(shape, sides):
         assert all(0 < part.stop - part.start <= side for part, side in zip(tile, sides))
         covered[tile] += 1
     assert (covered == 1).all()
+
+
+def test_a_tile_moves():
+    assert moved((slice(0, 2), slice(5, 9)), (3, -1)) == (slice(3, 5), slice(4, 8))
