@@ -91,7 +91,8 @@ def load(
         the environment variable ``SEGALGOS_DATA``. Built-in sets need none.
     **options
         What the data set's own ``load`` takes: ``segalgos.datasets.shapes.load``,
-        ``pins.load``, ``folder.load``, ``magnetictile.load``.
+        ``pins.load``, ``folder.load``, ``magnetictile.load``,
+        ``wbc.load``.
 
     Returns
     -------

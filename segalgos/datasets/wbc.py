@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from segalgos.checks import check_int
 from segalgos.datasets._files import (
     find_folder,
     list_images,
@@ -57,7 +58,9 @@ def locate(root: str | Path | None = None) -> Path | None:
     return find_folder(_FOLDER, _MARKS, root)
 
 
-def load(*, split: str = "train", root: str | Path | None = None) -> Dataset:
+def load(
+    *, split: str = "train", root: str | Path | None = None, part: int | None = None
+) -> Dataset:
     """Read the white blood cells of two laboratories.
 
     Parameters
@@ -68,6 +71,8 @@ def load(*, split: str = "train", root: str | Path | None = None) -> Dataset:
     root : path, optional
         ``WBC`` or the folder that holds it; by default the folder named by
         ``SEGALGOS_DATA``.
+    part : {1, 2}, optional
+        One of the two data sets alone.
 
     Returns
     -------
@@ -80,7 +85,8 @@ def load(*, split: str = "train", root: str | Path | None = None) -> Dataset:
     FileNotFoundError
         If the set or the split is not here.
     ValueError
-        If an image has no mask; when it is read, if that is damaged.
+        If there is no such part or an image has no mask; when it is read, if that is
+        damaged.
 
     Notes
     -----
@@ -91,10 +97,13 @@ def load(*, split: str = "train", root: str | Path | None = None) -> Dataset:
     .. [1] X. Zheng, Y. Wang, G. Wang, J. Liu, "Fast and robust segmentation of white blood
        cell images by self-supervised learning", Micron 107, 55-71, 2018.
     """
-    folder = require_folder(INFO, _FOLDER, _MARKS, root)
+    if part is not None:
+        check_int("wbc", "part", part, low=1, high=len(_MARKS))
+    wanted = slice(None) if part is None else slice(part - 1, part)
+    folder = require_folder(INFO, _FOLDER, _MARKS[wanted], root)
     images = [
         image
-        for name, parts in zip(_MARKS, _PARTS, strict=True)
+        for name, parts in zip(_MARKS[wanted], _PARTS[wanted], strict=True)
         if (folder / name).is_dir()
         for image in pick_split(INFO, split, _images(folder / name), parts, folder / name)
     ]

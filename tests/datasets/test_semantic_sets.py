@@ -239,6 +239,13 @@ def test_wbc_joins_its_two_parts(tmp_path):
     for number in (1, 10, 11):
         _wbc(tmp_path, number, ids, part=2)
     assert [s.name for s in load("wbc", root=tmp_path)] == ["1-001", "2-001", "2-010"]
+    assert [s.name for s in load("wbc", root=tmp_path, part=2)] == ["2-001", "2-010"]
+    assert [s.name for s in load("wbc", split="val", root=tmp_path, part=2)] == ["2-011"]
+    with pytest.raises(ValueError, match="wbc: part is 3"):
+        load("wbc", root=tmp_path, part=3)
+    shutil.rmtree(tmp_path / "WBC/Dataset 2")
+    with pytest.raises(FileNotFoundError, match="holds Dataset 2"):
+        load("wbc", root=tmp_path, part=2)
     with pytest.raises(FileNotFoundError, match="Dataset 1 holds no 'val' part"):
         load("wbc", split="val", root=tmp_path)
 
