@@ -130,6 +130,12 @@ def machine() -> dict[str, Any]:
     }
 
 
+def about(script: str, packages: tuple[str, ...]) -> dict[str, Any]:
+    """What to note beside rows: the command, versions and the machine."""
+    command = " ".join(["python benchmarks/peers/" + Path(script).name, *sys.argv[1:]])
+    return {"command": command, "versions": versions(packages), "machine": machine()}
+
+
 def run(
     script: str, tasks: dict[str, Task], images: dict[str, str], wanted: list[str], out: Path | None
 ) -> list[dict[str, Any]]:
@@ -292,11 +298,10 @@ def main(
     text = markdown(table(rows))
     print(text)
     if arguments.out is not None:
-        command = " ".join(["python benchmarks/peers/" + Path(script).name, *sys.argv[1:]])
-        about = {"command": command, "versions": versions(packages), "machine": machine()}
+        notes = about(script, packages)
         path = arguments.out / "about.json"
         if arguments.tasks and path.exists():  # some tasks again: the others' command stays
             before = json.loads(path.read_text())
-            about["command"] = before["command"]
-            about["again"] = [*before.get("again", []), command]
-        path.write_text(json.dumps(about, indent=1) + "\n")
+            again = [*before.get("again", []), notes["command"]]
+            notes |= {"command": before["command"], "again": again}
+        path.write_text(json.dumps(notes, indent=1) + "\n")

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from segalgos.results import Prompts
 
-__all__ = ["BRUSH", "dab"]
+__all__ = ["BRUSH", "dab", "depth_inside"]
 
 BRUSH = 5  # radius of a dab in pixels
 
@@ -29,11 +29,25 @@ def dab(truth: NDArray[np.int32]) -> Prompts:
     """
     scribbles = np.full(truth.shape, -1, np.int32)
     for region in np.unique(truth[truth >= 0]):
-        # What lies beyond the image does not belong to the region.
-        inside = np.pad(truth == region, 1)
-        depth = ndimage.distance_transform_edt(inside)[1:-1, 1:-1]
+        depth = depth_inside(truth == region)
         row, column = np.unravel_index(depth.argmax(), depth.shape)
         radius = min(BRUSH, depth[row, column] - 1)
         rows, columns = np.ogrid[: truth.shape[0], : truth.shape[1]]
         scribbles[(rows - row) ** 2 + (columns - column) ** 2 <= radius**2] = region
     return Prompts(scribbles=scribbles)
+
+
+def depth_inside(region: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Measure how far the pixels of a region are from what is not of it.
+
+    Parameters
+    ----------
+    region : (H, W) bool
+
+    Returns
+    -------
+    (H, W) float64
+        Distance to the nearest pixel outside, in pixels; 0 outside. What lies beyond the
+        image is outside.
+    """
+    return ndimage.distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]

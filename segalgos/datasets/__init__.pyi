@@ -1,9 +1,15 @@
 from . import bsds500 as bsds500
 from . import camvid as camvid
+from . import crackforest as crackforest
+from . import cwfid as cwfid
 from . import folder as folder
+from . import isbi2012 as isbi2012
+from . import magnetictile as magnetictile
 from . import nuclei as nuclei
 from . import pins as pins
 from . import shapes as shapes
+from . import wbc as wbc
+from . import weizmann as weizmann
 from .base import Dataset as Dataset
 from .base import Info as Info
 from .base import Sample as Sample

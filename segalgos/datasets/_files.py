@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Container, Mapping, Sequence
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 
+import numpy as np
 from numpy.typing import NDArray
 
 from segalgos.checks import check_choice
-from segalgos.datasets.base import Info
-from segalgos.files import IMAGE_SUFFIXES
+from segalgos.datasets.base import Dataset, Info, Sample
+from segalgos.files import IMAGE_SUFFIXES, read_image, read_labels
 
 
 def find_folder(folder: str, marks: Sequence[str], root: str | Path | None) -> Path | None:
@@ -68,12 +72,162 @@ def require_split(info: Info, split: str, present: Sequence[str], folder: Path) 
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The image files of a folder, by name; hidden files and other suffixes left out."""
+    """The image files of a folder, by name; hidden files and other suffixes left out.
+
+    A folder that is not there has none.
+    """
+    if not folder.is_dir():
+        return []
     return sorted(
         path
         for path in folder.iterdir()
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
     )
+
+
+def pick_split(
+    info: Info,
+    split: str,
+    images: Sequence[Path],
+    parts: Mapping[str, Container[int]],
+    folder: Path,
+) -> list[Path]:
+    """The images of a split, for sets whose splits are told by the numbers of the images.
+
+    Parameters
+    ----------
+    info : Info
+    split : str
+    images : sequence of Path
+        All images; the last number in a file's name is the image's.
+    parts : mapping of str to container of int
+        Split -> the numbers of its images.
+    folder : Path
+        For the message if the split is not here.
+
+    Returns
+    -------
+    list of Path
+        In the order of their numbers.
+    """
+    numbered = sorted((_number(info, image), image) for image in images)
+    present = [name for name, part in parts.items() if any(n in part for n, _ in numbered)]
+    require_split(info, split, present, folder)
+    return [image for n, image in numbered if n in parts[split]]
+
+
+def _number(info: Info, path: Path) -> int:
+    digits = re.findall(r"\d+", path.stem)
+    if not digits:
+        raise ValueError(
+            f"{info.name}: {path} has no number in its name, which tells its split: "
+            "keep the names that the files came with."
+        )
+    return int(digits[-1])
+
+
+def pair_files(
+    info: Info, images: Sequence[Path], label_of: Callable[[Path], Path]
+) -> list[tuple[Path, Path]]:
+    """Each image with its label file; ``ValueError`` for an image that has none."""
+    pairs = [(image, label_of(image)) for image in images]
+    for image, labels in pairs:
+        if not labels.is_file():
+            raise ValueError(f"{info.name}: {image} has no label file {labels}: get the whole set.")
+    return pairs
+
+
+def semantic_dataset(
+    info: Info,
+    split: str,
+    classes: tuple[str, ...],
+    pairs: list[tuple[Path, Path]],
+    decode: Callable[[Path], NDArray[np.int32]],
+    name_of: Callable[[Path], str] = attrgetter("stem"),
+) -> Dataset:
+    """A data set of images with label files.
+
+    Parameters
+    ----------
+    info : Info
+    split : str
+    classes : tuple of str
+    pairs : list of (Path, Path)
+        Image and label file.
+    decode : callable
+        ``decode(label_file)`` gives class ids (H, W); picklable, as is ``name_of``.
+    name_of : callable
+        ``name_of(image_file)`` gives the sample's name.
+
+    Returns
+    -------
+    Dataset
+        That checks sizes when it reads.
+    """
+    read = partial(_read_pair, info.name, pairs, decode, name_of)
+    return Dataset(read, range(len(pairs)), info, split, classes, ("semantic",))
+
+
+def _read_pair(
+    caller: str,
+    pairs: list[tuple[Path, Path]],
+    decode: Callable[[Path], NDArray[np.int32]],
+    name_of: Callable[[Path], str],
+    index: int,
+) -> Sample:
+    image_path, label_path = pairs[index]
+    image, labels = read_image(image_path), decode(label_path)
+    check_same_size(caller, image, image_path, labels, label_path)
+    return Sample(image, labels=labels, name=name_of(image_path))
+
+
+def read_classes(caller: str, meaning: Mapping[int, int], path: Path) -> NDArray[np.int32]:
+    """Class ids (H, W) of a grey label file, by :func:`to_classes`."""
+    return to_classes(caller, path, read_labels(path), meaning)
+
+
+def read_above(threshold: int, path: Path) -> NDArray[np.int32]:
+    """1 where a grey mask is above the threshold, else 0; for masks with blurred edges."""
+    return (read_labels(path) > threshold).astype(np.int32)
+
+
+def pack_colours(image: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """Colours (H, W, 3) as one integer a pixel, 0xRRGGBB."""
+    return image.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+
+
+def to_classes(
+    caller: str, path: Path, values: NDArray, meaning: Mapping[int, int]
+) -> NDArray[np.int32]:
+    """Replace the values of a label file by class ids.
+
+    Parameters
+    ----------
+    caller : str
+    path : Path
+        For the message.
+    values : (H, W) int
+    meaning : mapping of int to int
+        Value -> class id.
+
+    Returns
+    -------
+    (H, W) int32
+
+    Raises
+    ------
+    ValueError
+        If a value has no meaning.
+    """
+    known = np.array(sorted(meaning))
+    places = np.searchsorted(known, values).clip(max=len(known) - 1)
+    strange = values[known[places] != values]
+    if len(strange):
+        raise ValueError(
+            f"{caller}: {path} holds the value {strange[0]}, expected only "
+            f"{', '.join(map(str, known))}: the file is damaged or was changed; get it again."
+        )
+    return np.array([meaning[value] for value in known.tolist()], np.int32)[places]
 
 
 def check_same_size(

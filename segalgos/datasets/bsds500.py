@@ -12,6 +12,7 @@ from segalgos.datasets._files import (
     check_same_size,
     find_folder,
     list_images,
+    pair_files,
     require_folder,
     require_split,
 )
@@ -87,12 +88,12 @@ def load(*, split: str = "train", root: str | Path | None = None) -> Dataset:
     folder = folder / "data" if (folder / "data").is_dir() else folder
     present = [s for s in INFO.splits if (folder / "images" / s).is_dir()]
     require_split(INFO, split, present, folder)
-    pairs = []
-    for image in list_images(folder / "images" / split):
-        truth = folder / "groundTruth" / split / f"{image.stem}.mat"
-        if not truth.is_file():
-            raise ValueError(f"bsds500: {image} has no annotation file {truth}: get the whole set.")
-        pairs.append((image, truth))
+    annotations = folder / "groundTruth" / split
+    pairs = pair_files(
+        INFO,
+        list_images(folder / "images" / split),
+        lambda image: annotations / f"{image.stem}.mat",
+    )
     return Dataset(partial(_read, pairs), range(len(pairs)), INFO, split, (), ("partition",))
 
 

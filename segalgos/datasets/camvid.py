@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segalgos.datasets._files import (
-    check_same_size,
     find_folder,
     list_images,
+    pair_files,
     require_folder,
     require_split,
+    semantic_dataset,
 )
-from segalgos.datasets.base import Dataset, Info, Sample
-from segalgos.files import read_image, read_labels
+from segalgos.datasets.base import Dataset, Info
+from segalgos.files import read_labels
 
 __all__ = ["CLASSES", "INFO", "load", "locate"]
 
@@ -103,23 +104,19 @@ def load(*, split: str = "train", root: str | Path | None = None) -> Dataset:
     folder = require_folder(INFO, _FOLDER, _MARKS, root)
     present = [s for s in INFO.splits if (folder / s).is_dir()]
     require_split(INFO, split, present, folder)
-    pairs = []
-    for image in list_images(folder / split):
-        labels = folder / f"{split}annot" / f"{image.stem}.png"
-        if not labels.is_file():
-            raise ValueError(f"camvid: {image} has no label file {labels}: get the whole set.")
-        pairs.append((image, labels))
-    return Dataset(partial(_read, pairs), range(len(pairs)), INFO, split, CLASSES, ("semantic",))
+    annotations = folder / f"{split}annot"
+    pairs = pair_files(
+        INFO, list_images(folder / split), lambda image: annotations / f"{image.stem}.png"
+    )
+    return semantic_dataset(INFO, split, CLASSES, pairs, _decode)
 
 
-def _read(pairs: list[tuple[Path, Path]], index: int) -> Sample:
-    image_path, label_path = pairs[index]
-    image, labels = read_image(image_path), read_labels(label_path)
-    check_same_size("camvid", image, image_path, labels, label_path)
+def _decode(path: Path) -> NDArray[np.int32]:
+    labels = read_labels(path)
     if labels.min() < 0 or labels.max() > _VOID:
         raise ValueError(
-            f"camvid: {label_path} holds ids {labels.min()} to {labels.max()}, expected 0 to "
+            f"camvid: {path} holds ids {labels.min()} to {labels.max()}, expected 0 to "
             f"{_VOID}: use the version of the set with 11 classes."
         )
     labels[labels == _VOID] = np.int32(-1)
-    return Sample(image, labels=labels, name=image_path.stem)
+    return labels

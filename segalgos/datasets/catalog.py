@@ -8,13 +8,39 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from segalgos.datasets import bsds500, camvid, folder, nuclei, pins, shapes
+from segalgos.datasets import (
+    bsds500,
+    camvid,
+    crackforest,
+    cwfid,
+    folder,
+    isbi2012,
+    magnetictile,
+    nuclei,
+    pins,
+    shapes,
+    wbc,
+    weizmann,
+)
 from segalgos.datasets.base import Dataset, Info
 
 __all__ = ["available", "load", "locate"]
 
 # Each module has INFO and load(); those that read files also have locate(root).
-_MODULES = (shapes, pins, folder, bsds500, camvid, nuclei)
+_MODULES = (
+    shapes,
+    pins,
+    folder,
+    bsds500,
+    camvid,
+    nuclei,
+    cwfid,
+    crackforest,
+    magnetictile,
+    wbc,
+    isbi2012,
+    weizmann,
+)
 _INDEX = {module.INFO.name: module for module in _MODULES}
 
 
@@ -65,7 +91,8 @@ def load(
         the environment variable ``SEGALGOS_DATA``. Built-in sets need none.
     **options
         What the data set's own ``load`` takes: ``segalgos.datasets.shapes.load``,
-        ``pins.load``, ``folder.load``.
+        ``pins.load``, ``folder.load``, ``magnetictile.load``,
+        ``wbc.load``.
 
     Returns
     -------

@@ -27,6 +27,7 @@ from segalgos.datasets._files import (
     check_same_size,
     hash_share,
     list_images,
+    pack_colours,
 )
 from segalgos.datasets.base import Dataset, Info, Sample
 from segalgos.files import read_image, read_labels
@@ -334,7 +335,7 @@ def _read_values(path: Path) -> tuple[NDArray[np.int32], bool]:
             f"folder: {path} has shape {image.shape} and type {image.dtype}, expected one integer "
             "a pixel or opaque 8-bit RGB colours: save the mask in one of these."
         )
-    return image.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32), True
+    return pack_colours(image), True
 
 
 def _is_colour(path: Path) -> bool:

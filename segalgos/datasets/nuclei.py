@@ -98,7 +98,7 @@ def load(*, split: str = "train", root: str | Path | None = None) -> Dataset:
         if (hash_share(entry.name) < _TRAIN_SHARE) != (split == "train"):
             continue
         for part in ("images", "masks"):
-            if not (entry / part).is_dir() or not list_images(entry / part):
+            if not list_images(entry / part):
                 raise ValueError(f"nuclei: {entry / part} holds no image: get the whole set.")
         entries.append(entry)
     views = ("semantic", "instance")

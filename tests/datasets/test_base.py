@@ -10,6 +10,8 @@ import pytest
 from segalgos.datasets import Dataset, Info, Sample, available, load, locate
 from segalgos.datasets._files import find_folder, hash_share
 
+SEMANTIC = ["cwfid", "crackforest", "magnetictile", "wbc", "isbi2012", "weizmann"]
+
 INFO = Info("toy", "semantic", ("train",), "9 train", "CC0", "none", "nowhere", "Nothing.")
 
 
@@ -78,7 +80,8 @@ def test_import_is_light():
 
 def test_available_names_everything():
     infos = available()
-    assert [i.name for i in infos] == ["shapes", "pins", "folder", "bsds500", "camvid", "nuclei"]
+    names = [info.name for info in infos]
+    assert names == ["shapes", "pins", "folder", "bsds500", "camvid", "nuclei", *SEMANTIC]
     for info in infos:
         assert info.task in ("partition", "semantic", "instance")
         assert info.splits
@@ -100,7 +103,7 @@ def test_unknown_name_gets_the_closest():
 
 def test_missing_data_says_where_and_how(tmp_path, monkeypatch):
     monkeypatch.delenv("SEGALGOS_DATA", raising=False)
-    for name in ("bsds500", "camvid", "nuclei"):
+    for name in ("bsds500", "camvid", "nuclei", *SEMANTIC):
         assert locate(name) is None
         with pytest.raises(FileNotFoundError, match=r"neither root= nor SEGALGOS_DATA.*https://"):
             load(name)

@@ -86,6 +86,54 @@ def test_nuclei(data_root):
     assert len(set(names)) == len(names) == 49
 
 
+# Images of a split, and how many pixels are -1 and of each class.
+SEMANTIC = {
+    ("cwfid", "train"): (5, (33_947, 5_705_943, 100_101, 419_689)),
+    ("cwfid", "val"): (3, (9749, 3_520_642, 107_834, 117_583)),
+    ("crackforest", "train"): (55, (177, 8_304_470, 143_353)),
+    ("crackforest", "val"): (17, (0, 2_575_210, 35_990)),
+    ("magnetictile", "train"): (83, (0, 6_587_392, 970_691)),
+    ("magnetictile", "val"): (77, (0, 7_405_030, 455_756)),
+    ("wbc", "train"): (100, (0, 1_520_783, 365_864, 260_953)),
+    ("wbc", "val"): (34, (0, 551_523, 105_073, 99_244)),
+    ("isbi2012", "train"): (18, (0, 1_090_261, 3_628_331)),
+    ("isbi2012", "val"): (6, (0, 327_984, 1_244_880)),
+    ("weizmann", "train"): (171, (0, 8_346_148, 2_200_342)),
+    ("weizmann", "val"): (29, (0, 1_113_863, 370_891)),
+}
+
+
+@pytest.mark.parametrize(("name", "split"), SEMANTIC)
+def test_semantic_sets(data_root, name, split):
+    dataset = load(name, split=split, root=data_root)
+    n_images, pixels = SEMANTIC[name, split]
+    assert len(dataset) == n_images
+    assert len(dataset.classes) == len(pixels) - 1
+    assert dataset.views == ("semantic",)
+
+    def count(index):
+        sample = dataset[index]
+        assert sample.image.dtype == np.uint8
+        assert sample.image.shape[:2] == sample.labels.shape
+        assert sample.labels.dtype == np.int32
+        return np.bincount(sample.labels.ravel() + 1, minlength=len(pixels))
+
+    assert np.sum(map_items(count, range(n_images)), axis=0).tolist() == list(pixels)
+    names = [dataset.read(i).name for i in dataset.indices]
+    assert len(set(names)) == n_images
+
+
+def test_magnetictile_kinds(data_root):
+    """Every kind is on both sides, and no tile is: its exposures have close numbers."""
+    numbers = []
+    for split in ("train", "val"):
+        dataset = load("magnetictile", split=split, root=data_root, kinds=True)
+        found = np.unique(np.concatenate([np.unique(labels) for labels in dataset.labels]))
+        assert found.tolist() == [0, 1, 2, 3, 4, 5]
+        numbers.append([int(sample.name.split("_")[-1]) for sample in dataset])
+    assert min(numbers[1]) - max(numbers[0]) > 5000
+
+
 # ---------------------------------------------------- small copies of the layouts, always here
 
 
@@ -117,7 +165,7 @@ def test_bsds500_small(tmp_path):
     with pytest.raises(ValueError, match=r"a\.mat could not be read"):
         dataset[0]
     path.unlink()
-    with pytest.raises(ValueError, match=r"a\.jpg has no annotation file .*a\.mat"):
+    with pytest.raises(ValueError, match=r"a\.jpg has no label file .*a\.mat"):
         load("bsds500", split="val", root=tmp_path)
 
 
