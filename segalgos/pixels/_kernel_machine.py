@@ -280,9 +280,7 @@ class KernelMachine:
         (n, D) float32
         """
         out = np.empty((len(rows), self.coefficients.shape[1]), np.float32)
-        # A block is always computed whole, so that a row's values do not depend on how
-        # many come with it; a multiple of 16 is a multiple of BLAS's own blocks.
-        block = min(max(BLOCK_VALUES // self._first.shape[1] // 16 * 16, 16), 1024)
+        block = min(max(BLOCK_VALUES // self._first.shape[1], 16), 1024)
         with one_blas_thread():
             map_strips(partial(self._strip, rows, block, out), len(rows), STRIP_BLOCKS * block)
         return out
@@ -290,24 +288,26 @@ class KernelMachine:
     def _strip(self, rows, block, out, start, stop):
         """Fill ``out[start:stop]``."""
         n_features = rows.shape[1]
+        padded = np.ones((block, len(self._first)), np.float32)
         values = np.empty((block, self._first.shape[1]), np.float32)
         sums = np.empty((block, out.shape[1]), np.float32)
-        padded = np.zeros((block, len(self._first)), np.float32)
-        padded[:, n_features] = 1
         for begin in range(start, stop, block):
             end = min(begin + block, stop)
-            part = padded[: end - begin]
-            np.subtract(rows[begin:end], self._centre, out=part[:, :n_features])
+            some, here = padded[: end - begin], values[: end - begin]
+            moved = some[:, :n_features]
+            np.subtract(rows[begin:end], self._centre, out=moved)
             if self.kernel.name == "rbf":
-                moved = part[:, :n_features]
-                np.einsum("ij,ij->i", moved, moved, out=part[:, -1])
-            np.dot(padded, self._first, out=values)
+                np.einsum("ij,ij->i", moved, moved, out=some[:, -1])
+            np.dot(some, self._first, out=here)
             if self.kernel.name == "linear":
-                out[begin:end] = values[: end - begin]
+                out[begin:end] = here
                 continue
-            self._apply(values)
-            np.dot(values, self.coefficients, out=sums)
-            np.add(sums[: end - begin], self.intercepts, out=out[begin:end])
+            self._apply(here)
+            np.add(
+                np.dot(here, self.coefficients, out=sums[: end - begin]),
+                self.intercepts,
+                out=out[begin:end],
+            )
 
     def _apply(self, values: NDArray[np.float32]) -> None:
         """Turn scalar products into kernels, in place."""

@@ -10,7 +10,7 @@ __all__ = ["couple_pairs", "fit_sigmoid"]
 
 MAX_STEPS = 100
 SMALLEST_GRADIENT = 1e-7  # for a total weight of one
-CLOSEST = 1e-7  # to certainty that one pair may come
+CLOSEST = 2.0**-20  # to certainty that one pair may come
 
 
 def fit_sigmoid(
@@ -27,7 +27,8 @@ def fit_sigmoid(
 
     Returns
     -------
-    slope, offset : float
+    slope : float
+    offset : float
         The probability is ``1 / (1 + exp(-(slope * decision + offset)))``.
 
     Notes
@@ -77,7 +78,7 @@ def fit_sigmoid(
 def couple_pairs(
     firsts: NDArray[np.float32], pairs: list[tuple[int, int]], n_classes: int
 ) -> NDArray[np.float32]:
-    """Probabilities of classes from those of pairs.
+    """Compute the probabilities of classes from those of pairs.
 
     Parameters
     ----------

@@ -32,18 +32,18 @@ POOL = 10  # labelled pixels looked at for each one that is learned from
 N_FOLDS = 3
 FARTHEST = 1e4  # standard deviations; farther pixels count as this far, so float32 suffices
 SMALLEST_EIGENVALUE = 1e-5  # of the largest; below it a direction is float32's rounding
+ROUNDING = 1e-6
 STRIP = 8192
 
 Solver = Callable[[NDArray, NDArray, NDArray], KernelMachine]
 
 
 def _moments(rows: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation of each feature (F,); 1 where it is constant."""
-    mean = rows.mean(axis=0, dtype=np.float64)
+    """Mean and standard deviation of each feature (F,); inf where it is constant."""
     scale = rows.std(axis=0, dtype=np.float64)
-    scale[scale <= 1e-7 * np.abs(mean)] = 1  # less than float32 can tell
-    scale[scale == 0] = 1
-    return mean, scale
+    # All features are in the image's unit, so this is what float32 leaves of no difference.
+    scale[scale <= ROUNDING * np.abs(rows).max()] = np.inf
+    return rows.mean(axis=0, dtype=np.float64), scale
 
 
 def _signs(n_classes: int, one_vs_one: bool) -> NDArray[np.int8]:
@@ -113,7 +113,8 @@ class SVMSegmenter(PixelSegmenter):
     classes_ : (K,) int32
     feature_names_ : list of str
     mean_, scale_ : (F,) float64
-        Taken off the features, and what they are divided by.
+        Taken off the features, and what they are divided by; inf for those that are
+        constant, so that they count for nothing.
     machine_ : KernelMachine or None
         None for one class, which every pixel gets then.
     one_vs_one_ : bool
@@ -346,7 +347,9 @@ class SVMSegmenter(PixelSegmenter):
         kernels = KernelMachine(vectors, eye, zeros, kernel).decisions(vectors)
         values, directions = np.linalg.eigh((kernels + kernels.T).astype(np.float64) / 2)
         kept = values > SMALLEST_EIGENVALUE * np.abs(values).max()
-        projection = (directions[:, kept] / np.sqrt(values[kept])).astype(np.float32)
+        kept[-1] = True  # kernels of constant features may all be 0
+        scales = np.sqrt(np.where(values > 0, values, 1))
+        projection = (directions / scales)[:, kept].astype(np.float32)
         return KernelMachine(vectors, projection, zeros[: projection.shape[1]], kernel)
 
     def _solve_kernel(self, kernel, rows, index, weights) -> KernelMachine:
@@ -364,7 +367,7 @@ class SVMSegmenter(PixelSegmenter):
         if features is not None:
             rows = features.decisions(rows)
         # The primal problem: its solver draws nothing at random and always converges.
-        svc = LinearSVC(C=self.C, dual=False, random_state=0).fit(rows, index, weights)
+        svc = LinearSVC(C=self.C, dual=False, tol=1e-6, random_state=0).fit(rows, index, weights)
         intercepts = svc.intercept_.astype(np.float32)
         if features is None:
             eye = np.eye(len(intercepts), dtype=np.float32)
@@ -437,8 +440,8 @@ class SVMSegmenter(PixelSegmenter):
             if array is None and shape is None:
                 continue
             shape = shape or (n_decisions, 2)
-            if array.dtype != np.float64 or array.shape != shape or not np.isfinite(array).all():
-                raise ValueError(f"an array is no finite float64 of shape {shape}")
+            if array.dtype != np.float64 or array.shape != shape or np.isnan(array).any():
+                raise ValueError(f"an array is not float64 of shape {shape}")
         if not (scale > 0).all():
             raise ValueError("a feature's scale is not above 0")
         self.mean_, self.scale_, self.sigmoids_, self.one_vs_one_ = (
