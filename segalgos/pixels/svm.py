@@ -366,8 +366,8 @@ class SVMSegmenter(PixelSegmenter):
     def _solve_linear(self, features, rows, index, weights) -> KernelMachine:
         if features is not None:
             rows = features.decisions(rows)
-        # The primal problem: its solver draws nothing at random and always converges.
-        svc = LinearSVC(C=self.C, dual=False, tol=1e-6, random_state=0).fit(rows, index, weights)
+        # The primal problem: its solver draws nothing at random.
+        svc = LinearSVC(C=self.C, dual=False, random_state=0).fit(rows, index, weights)
         intercepts = svc.intercept_.astype(np.float32)
         if features is None:
             eye = np.eye(len(intercepts), dtype=np.float32)
