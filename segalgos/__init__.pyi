@@ -43,7 +43,9 @@ from .nets.unet import UNetSegmenter as UNetSegmenter
 from .parallel import thread_limit as thread_limit
 from .persistence import load as load
 from .pixels.features import pixel_features as pixel_features
+from .pixels.pixel_classifier import PixelClassifierSegmenter as PixelClassifierSegmenter
 from .pixels.random_forest import RandomForestSegmenter as RandomForestSegmenter
+from .pixels.svm import SVMSegmenter as SVMSegmenter
 from .region_graph import RegionGraph as RegionGraph
 from .region_graph import region_graph as region_graph
 from .results import Hierarchy as Hierarchy

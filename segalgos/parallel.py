@@ -16,7 +16,7 @@ from numbers import Integral
 from threading import Lock
 from typing import Any
 
-__all__ = ["map_items", "map_strips", "n_threads", "thread_limit"]
+__all__ = ["map_items", "map_strips", "n_threads", "one_blas_thread", "thread_limit"]
 
 _limit: ContextVar[int | None] = ContextVar("segalgos_thread_limit", default=None)
 
@@ -144,3 +144,36 @@ def map_strips(function: Callable[[int, int], Any], n_items: int, strip: int = 6
     """
     starts = range(0, n_items, strip)
     return map_items(lambda start: function(start, min(start + strip, n_items)), starts)
+
+
+_blas_lock = Lock()
+_blas_users = 0
+_blas_limit: Any = None
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Keep BLAS to one thread inside a ``with`` block.
+
+    Strips run on threads of their own, and a product that is shared out may be summed in
+    another order.
+
+    Notes
+    -----
+    The limit holds for the whole process, so blocks that overlap on several threads share
+    it: the last to end lifts it.
+    """
+    global _blas_users, _blas_limit
+    from threadpoolctl import threadpool_limits
+
+    with _blas_lock:
+        if _blas_users == 0:
+            _blas_limit = threadpool_limits(1, user_api="blas")
+        _blas_users += 1
+    try:
+        yield
+    finally:
+        with _blas_lock:
+            _blas_users -= 1
+            if _blas_users == 0:
+                _blas_limit.restore_original_limits()

@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from segalgos.parallel import map_items, map_strips, n_threads, thread_limit
+from segalgos.parallel import map_items, map_strips, n_threads, one_blas_thread, thread_limit
 
 
 @pytest.mark.parametrize(
@@ -143,3 +143,21 @@ def test_cores_this_process_may_use(monkeypatch):
     monkeypatch.delenv("SEGALGOS_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 2, 5})
     assert n_threads() == 3
+
+
+def test_blas_limits_that_overlap_are_lifted_by_the_last():
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    def blas():
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    with threadpool_limits(2, user_api="blas"):
+        before = blas()
+        first, second = one_blas_thread(), one_blas_thread()
+        first.__enter__()
+        second.__enter__()
+        assert blas() == {1}
+        first.__exit__(None, None, None)
+        assert blas() == {1}
+        second.__exit__(None, None, None)
+        assert blas() == before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from threading import Lock
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +21,7 @@ from segalgos.parallel import map_items
 from segalgos.pixels.feature_cache import FeatureCache
 from segalgos.pixels.features import PixelFeatures, peak_of
 from segalgos.pixels.large import LazyImage, label_chunks
+from segalgos.pixels.sampling import draw_balanced
 from segalgos.pixels.tiles import Tile, cut_into_tiles, moved
 
 __all__ = ["PixelSegmenter"]
@@ -56,7 +57,13 @@ class PixelSegmenter(SemanticSegmenter):
         What `refit` learns from; None after loading.
     """
 
+    _draws_balanced: ClassVar[bool] = False  # about as many pixels of each class
+
     # --- hooks ---------------------------------------------------------------------------
+
+    def _n_pixels(self) -> int:
+        """How many pixels `_fit_rows` gets at most."""
+        return self.max_samples
 
     def _check_classifier(self) -> None:
         """Raise on a bad parameter of the classifier."""
@@ -203,15 +210,18 @@ class PixelSegmenter(SemanticSegmenter):
                 f"{type(self).__name__}: no labelled pixel has a weight above 0: expected some."
             )
         ends = np.cumsum(counts)
-        total = int(ends[-1])
-        if total <= self.max_samples:
+        total, wanted = int(ends[-1]), self._n_pixels()
+        if total <= wanted:
             return usable
-        drawn = np.sort(rng.choice(total, self.max_samples, replace=False))
-        # Each class keeps at least one pixel, so that none is unknown to the classifier.
         flat = np.concatenate([lab.ravel()[p] for lab, p in zip(labels, usable, strict=True)])
-        missing = np.setdiff1d(np.unique(flat), flat[drawn])
-        firsts = [np.flatnonzero(flat == k)[0] for k in missing]
-        drawn = np.sort(np.concatenate([drawn, np.array(firsts, drawn.dtype)]))
+        if self._draws_balanced:
+            drawn = draw_balanced(flat, wanted, rng)
+        else:
+            drawn = np.sort(rng.choice(total, wanted, replace=False))
+            # Each class keeps at least one pixel, so that none is unknown to the classifier.
+            missing = np.setdiff1d(np.unique(flat), flat[drawn])
+            firsts = [np.flatnonzero(flat == k)[0] for k in missing]
+            drawn = np.sort(np.concatenate([drawn, np.array(firsts, drawn.dtype)]))
         parts = np.split(drawn, np.searchsorted(drawn, ends[:-1]))
         return [p[d - (e - len(p))] for p, d, e in zip(usable, parts, ends, strict=True)]
 
