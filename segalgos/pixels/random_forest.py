@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from numpy.typing import ArrayLike, NDArray
 
 from segalgos.base import Traits
 from segalgos.checks import check_class_weight, check_int
+from segalgos.pixels.features import DEFAULT_FEATURES
 from segalgos.pixels.forest import RandomForest
 from segalgos.pixels.segmenter import PixelSegmenter
 
@@ -26,6 +29,15 @@ class RandomForestSegmenter(PixelSegmenter):
     scales : sequence of float, default=(1, 2, 4, 8)
         Standard deviations of the filters, in pixels: about the half widths of what
         tells classes apart.
+    features : sequence of str
+        Kinds of features; see `segalgos.pixel_features`, as for the next three.
+    per_channel : bool, default=False
+        Whether kinds of texture are taken of each channel instead of the channels' mean.
+    spacing : sequence of float, optional
+        Size of a pixel along each axis; `scales` are then in its unit.
+    extra : callable, optional
+        More features, ``extra(image) -> (H, W, m)``. Without an attribute ``halo`` images
+        are not cut into tiles.
     max_depth : int, optional
         Without it trees grow until leaves are pure.
     min_samples_leaf : int, default=1
@@ -90,6 +102,10 @@ class RandomForestSegmenter(PixelSegmenter):
         n_estimators: int = 50,
         *,
         scales: Sequence[float] = (1, 2, 4, 8),
+        features: Sequence[str] = DEFAULT_FEATURES,
+        per_channel: bool = False,
+        spacing: Sequence[float] | None = None,
+        extra: Callable[[NDArray], ArrayLike] | None = None,
         max_depth: int | None = None,
         min_samples_leaf: int = 1,
         max_samples: int = 25_000,
@@ -99,6 +115,10 @@ class RandomForestSegmenter(PixelSegmenter):
     ):
         self.n_estimators = n_estimators
         self.scales = scales
+        self.features = features
+        self.per_channel = per_channel
+        self.spacing = spacing
+        self.extra = extra
         self.max_depth = max_depth
         self.min_samples_leaf = min_samples_leaf
         self.max_samples = max_samples

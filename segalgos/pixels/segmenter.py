@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 from segalgos.base import SemanticSegmenter
 from segalgos.checks import check_int
 from segalgos.parallel import map_items
-from segalgos.pixels.features import PixelFeatures
+from segalgos.pixels.features import PixelFeatures, peak_of
 from segalgos.pixels.tiles import cut_into_tiles
 
 __all__ = ["PixelSegmenter"]
@@ -59,7 +59,8 @@ class PixelSegmenter(SemanticSegmenter):
         self._check_classifier()
 
     def _pixel_features(self) -> PixelFeatures:
-        return PixelFeatures.checked(self._caller, self.scales)
+        chosen = (self.scales, self.features, self.per_channel, self.spacing, self.extra)
+        return PixelFeatures.checked(self._caller, *chosen)
 
     def _fit(self, images, labels, sample_weight):
         rng = check_random_state(self.random_state)
@@ -75,7 +76,9 @@ class PixelSegmenter(SemanticSegmenter):
             classes.append(label.ravel()[pixels])
             if weight is not None:
                 row_weights.append(weight.ravel()[pixels])
-        self.feature_names_ = features.names(images[0].shape[-1], images[0].ndim - 1)
+        spatial = (images[0].shape[-1], images[0].ndim - 1)
+        n_extra = rows[0].shape[1] - len(features.names(*spatial))
+        self.feature_names_ = features.names(*spatial, n_extra)
         # Class ids, not indices, so that a class_weight dict means what the user wrote.
         self.known_classes_ = self._fit_rows(
             np.concatenate(rows),
@@ -114,18 +117,21 @@ class PixelSegmenter(SemanticSegmenter):
         shape = image.shape[:-1]
         # The classifier knows only classes that it saw pixels of.
         columns = np.searchsorted(self.classes_, self.known_classes_)
-        halo = features.halo(len(shape))
+        peak = peak_of(image)
 
         def one_tile(tile):
-            target, source, inner = tile
-            here = features.compute(image[source])[inner]
+            target = tile[0]
+            here = features.compute(image, target, peak)
             known = self._rows_proba(np.ascontiguousarray(here.reshape(-1, here.shape[-1])))
             proba = np.zeros((len(known), len(self.classes_)), np.float32)
             proba[:, columns] = known
             write(target, proba.reshape(*here.shape[:-1], -1))
 
+        halo = features.halo(len(shape))
         side = round(TILE_PIXELS ** (1 / len(shape)))
-        map_items(one_tile, cut_into_tiles(shape, [side] * len(shape), halo))
+        # Without a halo every tile would cost the features of the whole image.
+        sides = shape if halo is None else [side] * len(shape)
+        map_items(one_tile, cut_into_tiles(shape, sides, halo or (0,) * len(shape)))
 
     def _predict_proba(self, image):
         proba = np.empty((*image.shape[:-1], len(self.classes_)), np.float32)
