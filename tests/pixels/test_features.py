@@ -405,7 +405,7 @@ def test_bad_halo_of_extra_is_refused():
 
     for halo in (-1, 1.5):
         extra.halo = halo
-        with pytest.raises((TypeError, ValueError), match="pixel_features: extra.halo"):
+        with pytest.raises((TypeError, ValueError), match=r"pixel_features: extra\.halo"):
             pixel_features(np.zeros((4, 4)), extra=extra)
 
 
