@@ -96,27 +96,28 @@ def _weigh_across(source, taps, target, first, last):
         b = min(a + BLOCK, n_inner)
         for i in range(n):
             total, middle = target[o, i, a:b], source[o, i, a:b]
-            for j in range(b - a):
-                total[j] = taps[0] * middle[j]
-            k = 1
-            while k + 3 <= radius:
-                _add_four_pairs(
-                    total,
-                    taps[k : k + 4],
-                    source[o, max(i - k, 0), a:b],
-                    source[o, min(i + k, end), a:b],
-                    source[o, max(i - k - 1, 0), a:b],
-                    source[o, min(i + k + 1, end), a:b],
-                    source[o, max(i - k - 2, 0), a:b],
-                    source[o, min(i + k + 2, end), a:b],
-                    source[o, max(i - k - 3, 0), a:b],
-                    source[o, min(i + k + 3, end), a:b],
-                )
-                k += 4
-            while k <= radius:
+            total[:] = 0
+            k = radius  # small taps first: sums then round less
+            while k % 4:
                 above, below = source[o, max(i - k, 0), a:b], source[o, min(i + k, end), a:b]
                 _add_pair(total, taps[k], above, below)
-                k += 1
+                k -= 1
+            while k > 0:
+                _add_four_pairs(
+                    total,
+                    taps[k - 3 : k + 1],
+                    source[o, max(i - k + 3, 0), a:b],
+                    source[o, min(i + k - 3, end), a:b],
+                    source[o, max(i - k + 2, 0), a:b],
+                    source[o, min(i + k - 2, end), a:b],
+                    source[o, max(i - k + 1, 0), a:b],
+                    source[o, min(i + k - 1, end), a:b],
+                    source[o, max(i - k, 0), a:b],
+                    source[o, min(i + k, end), a:b],
+                )
+                k -= 4
+            for j in range(b - a):
+                total[j] += taps[0] * middle[j]
 
 
 @njit(nogil=True, cache=True)
@@ -148,28 +149,29 @@ def _weigh_along(source, taps, target, first, last):
             size = min(BLOCK, n - a)
             total = target[i, a : a + size]
             centre = a + radius
-            for j in range(size):
-                total[j] = taps[0] * padded[centre + j]
-            k = 1
-            while k + 3 <= radius:
+            total[:] = 0
+            k = radius
+            while k % 4:
+                left, right = centre - k, centre + k
+                _add_pair(total, taps[k], padded[left : left + size], padded[right : right + size])
+                k -= 1
+            while k > 0:
                 left, right = centre - k, centre + k
                 _add_four_pairs(
                     total,
-                    taps[k : k + 4],
+                    taps[k - 3 : k + 1],
+                    padded[left + 3 : left + 3 + size],
+                    padded[right - 3 : right - 3 + size],
+                    padded[left + 2 : left + 2 + size],
+                    padded[right - 2 : right - 2 + size],
+                    padded[left + 1 : left + 1 + size],
+                    padded[right - 1 : right - 1 + size],
                     padded[left : left + size],
                     padded[right : right + size],
-                    padded[left - 1 : left - 1 + size],
-                    padded[right + 1 : right + 1 + size],
-                    padded[left - 2 : left - 2 + size],
-                    padded[right + 2 : right + 2 + size],
-                    padded[left - 3 : left - 3 + size],
-                    padded[right + 3 : right + 3 + size],
                 )
-                k += 4
-            while k <= radius:
-                left, right = centre - k, centre + k
-                _add_pair(total, taps[k], padded[left : left + size], padded[right : right + size])
-                k += 1
+                k -= 4
+            for j in range(size):
+                total[j] += taps[0] * padded[centre + j]
 
 
 def weigh(planes: NDArray[np.float32], taps: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from segalgos.checks import check_bool, check_image, check_int, check_real
 from segalgos.color import data_range_of, rgb_to_lab
 from segalgos.parallel import map_strips
-from segalgos.pixels import _eigenvalues, _stencils
-from segalgos.pixels._filters import box_spread, box_taps, gaussian_taps, weigh
+from segalgos.pixels._filters import gaussian_taps
+from segalgos.pixels._scale import STRIP, Scale, interleave, split, whole_step
 
 __all__ = ["DEFAULT_FEATURES", "KINDS", "PixelFeatures", "feature_names", "pixel_features"]
 
@@ -26,7 +25,6 @@ DEFAULT_FEATURES = ("gaussian", "gradient", "laplacian", "deviation", "structure
 
 ORDERS = {"gradient": 1, "structure": 1, "laplacian": 2, "hessian": 2}  # of derivatives
 MAX_SIGMA = 1000  # pixels; a window's cost grows with it
-STRIP = 16384  # pixels whose features at one scale stay in the second cache, or nearly
 
 
 # --- which features, and what they are called --------------------------------------------
@@ -84,135 +82,6 @@ def feature_names(
         if kind in PLACE:
             names += [f"{kind}{i}" for i in range(3 if kind == "lab" else ndim)]
     return names + [f"extra{i}" for i in range(n_extra)]
-
-
-# --- one scale ---------------------------------------------------------------------------
-
-
-class _Scale:
-    """All planes of an image at one scale; a method a kind reads features off them.
-
-    The methods take the number of a plane and rows (n_rows,) intp, counted over depth and
-    height, and write (n_columns, n_rows, W) float32.
-    """
-
-    def __init__(self, planes, kinds, texture, ndim, sigmas, weights, smaller):
-        self.ndim, self.weights = ndim, weights
-        self.smaller = planes if smaller is None else smaller.smooth
-        self.steps = np.array([_step(sigma) for sigma in sigmas])
-        self.texture = texture
-        if not set(kinds) <= {"mean", "deviation"}:
-            self.taps = [gaussian_taps(sigma) for sigma in sigmas]
-            self.smooth = weigh(planes, self.taps)
-        if "mean" in kinds:
-            self.means = weigh(planes, [box_taps(step) for step in self.steps])
-        if "deviation" in kinds:
-            self.deviations = np.sqrt(box_spread(planes[texture], self.steps))
-        if "structure" in kinds:
-            self.tensors = self._structure_tensors()
-
-    def _structure_tensors(self):
-        smooth = self.smooth[self.texture]
-        n, depth, height, width = smooth.shape
-        n_columns = self.ndim * (self.ndim + 1) // 2
-        products = np.empty((n, n_columns, depth * height, width), np.float32)
-
-        def multiply(first, last):
-            rows = np.arange(first, last)
-            out = np.empty((n_columns, len(rows), width), np.float32)
-            for p in range(n):
-                _stencils.gradient_products(smooth[p], self.ndim, self.weights, rows, out)
-                products[p, :, first:last] = out
-
-        map_strips(multiply, depth * height, max(1, STRIP // width))
-        tensors = weigh(products.reshape(-1, depth, height, width), self.taps)
-        return tensors.reshape(n, n_columns, depth * height, width)
-
-    def gaussian(self, plane, rows, out):
-        _stencils.take(self.smooth[plane], rows, out)
-
-    def gradient(self, plane, rows, out):
-        _stencils.sobel_magnitude(self.smooth[plane], self.ndim, self.weights, rows, out)
-
-    def mean(self, plane, rows, out):
-        _stencils.take(self.means[plane], rows, out)
-
-    def _hessian(self, plane, rows, width):
-        tensor = np.empty((self.ndim * (self.ndim + 1) // 2, len(rows), width), np.float32)
-        _stencils.hessian(self.smooth[plane], self.ndim, self.weights, rows, tensor)
-        return tensor
-
-    def laplacian(self, plane, rows, out):
-        tensor = self._hessian(plane, rows, out.shape[2])
-        out[0] = tensor[0]
-        for diagonal in (2,) if self.ndim == 2 else (3, 5):
-            out[0] += tensor[diagonal]
-
-    def hessian(self, plane, rows, out):
-        _eigenvalues.eigenvalues(self._hessian(plane, rows, out.shape[2]), out)
-
-    def difference(self, plane, rows, out):
-        _stencils.subtract(self.smooth[plane], self.smaller[plane], rows, out)
-
-    def structure(self, plane, rows, out):
-        tensor = self.tensors[plane - self.texture.start][:, rows]
-        _eigenvalues.eigenvalues(np.ascontiguousarray(tensor), out)
-        np.sqrt(np.maximum(out, 0, out=out), out=out)
-
-    def deviation(self, plane, rows, out):
-        _stencils.take(self.deviations[plane - self.texture.start], rows, out)
-
-    def median(self, plane, rows, out):
-        _stencils.local_median(self.smooth[plane], self.ndim, self.steps, rows, out)
-
-
-def _step(sigma: float) -> int:
-    """A scale in whole pixels, at least one."""
-    return max(1, int(sigma + 0.5))
-
-
-@njit(nogil=True, cache=True)
-def _split(pixels, unit, planes):
-    """Divide pixels by a unit and give each channel, and their mean, a plane.
-
-    Parameters
-    ----------
-    pixels : (n, C) uint8 or float32
-    unit : float32
-    planes : (C, n), (C + 1, n) or (1, n) float32, overwritten
-        Channels, with their mean last, or the mean alone.
-    """
-    n_channels, n_planes = pixels.shape[1], planes.shape[0]
-    for i in range(pixels.shape[0]):
-        total = np.float32(0)
-        for c in range(n_channels):
-            value = np.float32(pixels[i, c]) / unit
-            total += value
-            if n_planes >= n_channels:
-                planes[c, i] = value
-        if n_planes != n_channels:
-            planes[n_planes - 1, i] = total / np.float32(n_channels)
-
-
-@njit(nogil=True, cache=True)
-def _interleave(columns, units, begin, out, first):
-    """Write rows of features beside one another, each in its unit.
-
-    Parameters
-    ----------
-    columns : (n, n_rows, W) float32
-    units : (n,) float32
-        What each feature is multiplied by.
-    begin : int
-        First pixel of the rows that is wanted.
-    out : (n_rows, w, F) float32, overwritten in part
-    first : int
-        Place of the first feature.
-    """
-    for i in range(out.shape[0]):
-        for x in range(out.shape[1]):
-            for k in range(columns.shape[0]):
-                out[i, x, first + k] = columns[k, i, begin + x] * units[k]
 
 
 # --- all of them -------------------------------------------------------------------------
@@ -347,7 +216,7 @@ class PixelFeatures:
         for size in self.spacing or (1.0,) * ndim:
             farthest = 0
             for scale in self.scales:
-                radius, step = len(gaussian_taps(scale / size)) - 1, _step(scale / size)
+                radius, step = len(gaussian_taps(scale / size)) - 1, whole_step(scale / size)
                 of_kind = {
                     "gaussian": radius,
                     "difference": radius,
@@ -441,7 +310,7 @@ class PixelFeatures:
         window = _grown(region, self._reach(ndim), image.shape[:-1])
         planes, texture = self._planes(image[window], groups, np.float32(unit))
         depth, height, width = planes.shape[1:]
-        inner = [slice(r.start - w.start, r.stop - w.start) for r, w in zip(region, window)]
+        inner = _within(region, window)
         rows = np.arange(depth * height).reshape(depth, height)
         rows = np.ascontiguousarray(rows[(*inner[:-1],) if ndim == 3 else (0, inner[0])]).ravel()
         begin = inner[-1].start
@@ -461,8 +330,8 @@ class PixelFeatures:
         kinds = {kind for kind, *_ in groups}
         current = None
         for scale in sorted(self.scales):
-            sigmas = (scale, *(scale / size for size in sizes))[-3:]
-            current = _Scale(planes, kinds, texture, ndim, sigmas, weights, current)
+            sigmas = [scale / size for size in (*sizes[: 3 - ndim], *sizes)]
+            current = Scale(planes, kinds, texture, ndim, sigmas, weights, current)
             first = self.scales.index(scale) * len(units)
 
             def describe(a, b, current=current, first=first):
@@ -472,7 +341,7 @@ class PixelFeatures:
                     plane = texture.start if channel is None else channel
                     getattr(current, kind)(plane, rows[a:b], columns[k : k + n])
                     k += n
-                _interleave(columns, units, begin, out_rows[a:b], first)
+                interleave(columns, units, begin, out_rows[a:b], first)
 
             map_strips(describe, len(rows), max(1, STRIP // width))
         n_columns = len(units) * len(self.scales)
@@ -489,7 +358,7 @@ class PixelFeatures:
         shape = (n, *(1,) * (4 - image.ndim), *image.shape[:-1])
         planes = np.empty(shape, np.float32)
         pixels, flat = np.ascontiguousarray(image).reshape(-1, n_channels), planes.reshape(n, -1)
-        map_strips(lambda a, b: _split(pixels[a:b], unit, flat[:, a:b]), len(pixels))
+        map_strips(lambda a, b: split(pixels[a:b], unit, flat[:, a:b]), len(pixels))
         return planes, slice(n - 1, n) if with_mean else slice(0, n)
 
     def _extra(self, image, region):
@@ -542,6 +411,14 @@ def _grown(region, margins, shape):
     )
 
 
+def _within(region, window):
+    """The place of a region in a window around it."""
+    return tuple(
+        slice(part.start - around.start, part.stop - around.start)
+        for part, around in zip(region, window, strict=True)
+    )
+
+
 def _check_numbers(caller, name, values, meaning):
     if isinstance(values, str) or not hasattr(values, "__len__") or len(values) == 0:
         raise ValueError(f"{caller}: {name} is {values!r}, expected a sequence: {meaning}.")
@@ -576,7 +453,89 @@ def pixel_features(
     extra: Callable[[NDArray[np.float32]], ArrayLike] | None = None,
     channel_axis: int | str | None = "auto",
 ) -> NDArray[np.float32]:
-    """x"""
+    """Describe every pixel by filters of its surroundings, at several scales.
+
+    Parameters
+    ----------
+    image : array_like, (H, W), (H, W, C) or (D, H, W)
+        Any real dtype; intensities keep their range.
+    scales : sequence of float, default=(1, 2, 4, 8)
+        Standard deviations of the Gaussians: in pixels, or in the unit of `spacing`.
+    features : sequence of str
+        Kinds, in the order that they are wanted; see Notes. By default gaussian, gradient,
+        laplacian, deviation, structure and hessian.
+    per_channel : bool, default=False
+        Whether kinds of texture are taken of each channel instead of the channels' mean.
+    spacing : sequence of float, optional
+        Size of a pixel along each spatial axis, where that differs or derivatives are
+        wanted per unit of length. 1 without it.
+    extra : callable, optional
+        More features of the caller's own, ``extra(image) -> (H, W, m)`` for an image
+        (H, W, C) float32 of which it may be given parts, on threads. Its attribute ``halo``,
+        if it has one, says how many pixels around a pixel it looks at.
+    channel_axis : int, None or "auto", default="auto"
+        None for a volume (D, H, W), -1 for many channels.
+
+    Returns
+    -------
+    (H, W, F) or (D, H, W, F) float32
+        For each scale all kinds in their order, then ``lab`` and ``position``, then `extra`.
+        `segalgos.pixels.features.feature_names` names them.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the image or a choice is not as expected, or `extra` gives another shape or values
+        that are not finite.
+
+    Notes
+    -----
+    G is a channel, or the channels' mean, smoothed by a Gaussian (radius: four standard
+    deviations; beyond the border the outermost values go on), s the scale in pixels. All
+    kinds at scales are in the image's unit (per length of `spacing`, where derivatives are
+    taken). Of each channel:
+
+    - ``gaussian``: G.
+    - ``gradient``: root mean square over the axes of Sobel's differences: those of the next
+      pixels on either side, smoothed by 1 2 1 / 4 along the other axes [1]_.
+    - ``mean``: of the pixels in the box that reaches s (rounded, at least 1) each way.
+
+    Texture, of the channels' mean or with `per_channel` of each channel:
+
+    - ``laplacian``: trace of the Hessian.
+    - ``hessian``: eigenvalues of the second derivatives of G, the largest first.
+    - ``structure``: square roots of the eigenvalues of the structure tensor [2]_, the products
+      of first derivatives of G smoothed by the same Gaussian again, the largest first.
+    - ``difference``: G less G at the next smaller scale; at the smallest, less the image.
+    - ``deviation``: standard deviation of the pixels in the box of ``mean``.
+    - ``median``: median of G at the 3 x 3 (x 3) points that are s apart.
+
+    Derivatives are those of `numpy.gradient`: half the difference of the neighbours, at the
+    border the difference to the only one. Of the pixel itself, at no scale:
+
+    - ``lab``: CIE Lab of sRGB with 3 channels; white is the smallest of 1, 255 and 65535 that
+      no absolute value exceeds, negative values are black.
+    - ``position``: centre of the pixel along each axis, from 0 to 1 across the image.
+
+    ``scales=[0.5, 1, 2, 4, 8, 16], features=("gaussian", "gradient", "hessian"),
+    per_channel=True`` gives what `skimage.feature.multiscale_basic_features` gives by
+    default, in another order and, where that rescales integers to 0..1, times the dtype's
+    largest value.
+
+    O(pixels * C * sum(scales)) time. Beyond the output, memory holds a few float32 planes
+    for each channel at one scale. Results do not depend on the number of threads, nor on the
+    tiles that a segmenter cuts.
+
+    References
+    ----------
+    .. [1] I. Sobel and G. Feldman, "A 3 x 3 isotropic gradient operator for image
+       processing", Stanford Artificial Intelligence Project, 1968.
+    .. [2] W. Foerstner and E. Guelch, "A fast operator for detection and precise location of
+       distinct points, corners and centres of circular features", ISPRS Intercommission
+       Workshop, 1987.
+    .. [3] S. Berg et al., "ilastik: interactive machine learning for (bio)image
+       analysis", Nature Methods 16, 2019.
+    """
     image = check_image(image, "pixel_features", channel_axis=channel_axis, ndims=(2, 3))
     choice = PixelFeatures.checked("pixel_features", scales, features, per_channel, spacing, extra)
     return choice.compute(image)
