@@ -163,9 +163,10 @@ def ours(train, labels, images, seed, n_trees, **options):
     return [segmenter.predict(image) for image in images]
 
 
-def ours_same_sigmas(*arguments):
-    """The same at the peer's scales."""
-    return ours(*arguments, scales=SIGMAS)
+def ours_same_features(*arguments):
+    """The same on the peer's features."""
+    kinds = ("gaussian", "gradient", "hessian")
+    return ours(*arguments, scales=SIGMAS, features=kinds, per_channel=True)
 
 
 def scikit_image(train, labels, images, seed, n_trees):
@@ -197,7 +198,7 @@ def scikit_image(train, labels, images, seed, n_trees):
 
 
 CONTENDERS: dict[str, Callable] = {
-    "segalgos, same sigmas": ours_same_sigmas,
+    "segalgos, same features": ours_same_features,
     "segalgos": ours,
     "scikit-image": scikit_image,
 }

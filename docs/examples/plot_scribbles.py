@@ -31,8 +31,12 @@ forest.fit(image, scribbles)
 first = forest.predict(image)
 
 # %%
-# Look where it is wrong, and correct it there: here at the upper border, where the background
-# is bright, and on the dark coins.
+# It says itself where it is least sure. Look there and where it is wrong, and correct it: here
+# at the upper border, where the background is bright, and on the dark coins. `refit` learns
+# from all scribbles again, without computing features anew.
+
+unsure = forest.uncertainty(image)
+where = forest.suggest_scribbles(image, n_points=5)
 
 scribbles[8:11, 20:290] = 0
 scribbles[20:24, 70:74] = 0
@@ -40,12 +44,13 @@ scribbles[150:153, 60:300] = 0
 scribbles[265:268, 28:68] = 1
 scribbles[265:268, 150:195] = 1
 scribbles[185:188, 325:370] = 1
-forest.fit(image, scribbles)
+forest.refit(0, scribbles)
 second = forest.predict(image)
 
 figure, axes = plt.subplots(2, 2, figsize=(9, 7.5), layout="constrained")
-axes[0, 0].imshow(image, cmap="gray")
-axes[0, 0].set_title("image")
+axes[0, 0].imshow(unsure, cmap="gray")
+axes[0, 0].plot(where[:, 1], where[:, 0], "r+", markersize=12, markeredgewidth=2)
+axes[0, 0].set_title("uncertainty of the first result, and where to scribble next")
 axes[0, 1].imshow(overlay(image, scribbles, alpha=1))
 axes[0, 1].set_title("all scribbles")
 for panel, labels, title in zip(axes[1], (first, second), ("first", "second"), strict=True):

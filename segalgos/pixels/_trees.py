@@ -9,7 +9,7 @@ from segalgos.pixels._binning import N_BINS
 
 __all__ = ["NODE", "add_votes", "draw_bootstrap", "grow"]
 
-FEW = 24  # rows up to which sorting their bins is faster than a histogram
+FEW = 48  # rows up to which sorting their bins is faster than a histogram
 LANES = 8  # rows that walk side by side, so that none waits for memory alone
 WALK_ROWS = 1024  # rows that stay in the second cache while all trees pass
 
