@@ -50,7 +50,7 @@ second = forest.predict(image)
 figure, axes = plt.subplots(2, 2, figsize=(9, 7.5), layout="constrained")
 axes[0, 0].imshow(unsure, cmap="gray")
 axes[0, 0].plot(where[:, 1], where[:, 0], "r+", markersize=12, markeredgewidth=2)
-axes[0, 0].set_title("uncertainty of the first result, and where to scribble next")
+axes[0, 0].set_title("uncertainty, and where to scribble next")
 axes[0, 1].imshow(overlay(image, scribbles, alpha=1))
 axes[0, 1].set_title("all scribbles")
 for panel, labels, title in zip(axes[1], (first, second), ("first", "second"), strict=True):
