@@ -20,7 +20,7 @@ from segalgos.parallel import map_strips
 __all__ = ["box_spread", "box_taps", "gaussian_taps", "weigh"]
 
 TRUNCATE = 4.0  # radius of a Gaussian in standard deviations
-BLOCK = 512  # columns of which all rows under a window stay in the second cache
+BLOCK = 256  # columns of which all rows under a window stay in the second cache
 STRIP = 65536  # values a thread works on at a time
 
 

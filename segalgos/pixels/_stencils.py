@@ -59,18 +59,34 @@ def _smooth_three(low, middle, high, out):
 
 
 @njit(nogil=True, cache=True)
-def _with_ends(row, padded):
-    """Repeat a row's first and last value; gives the row seen from either side."""
-    n = row.shape[0]
-    padded[1 : n + 1] = row
-    padded[0], padded[n + 1] = row[0], row[n - 1]
-    return padded[:n], padded[2 : n + 2]
+def _repeat_ends(padded):
+    """Repeat the first and last value of the row inside `padded`."""
+    padded[0], padded[-1] = padded[1], padded[-2]
 
 
 @njit(nogil=True, cache=True)
-def _add_square(row, weight, total):
-    for j in range(total.shape[0]):
-        total[j] += (weight * row[j]) * (weight * row[j])
+def _magnitude_2d(down, flat, weights, out):
+    """Finish a row of an image: smooth the slope along y, take the slope along x."""
+    half, quarter, share = np.float32(0.5), np.float32(0.25), np.float32(0.5)
+    in_y, in_x = weights[1], weights[2]
+    left, middle, right = down[:-2], down[1:-1], down[2:]
+    low, high = flat[:-2], flat[2:]
+    for j in range(out.shape[0]):
+        y = in_y * (quarter * (left[j] + right[j]) + half * middle[j])
+        x = in_x * (high[j] - low[j])
+        out[j] = np.sqrt(share * (y * y + x * x))
+
+
+@njit(nogil=True, cache=True)
+def _magnitude_3d(deep, down, flat, weights, out):
+    """Finish a row of a volume, which has a slope along z too."""
+    half, quarter, share = np.float32(0.5), np.float32(0.25), np.float32(1 / 3)
+    in_z, in_y, in_x = weights
+    for j in range(out.shape[0]):
+        z = in_z * (quarter * (deep[j] + deep[j + 2]) + half * deep[j + 1])
+        y = in_y * (quarter * (down[j] + down[j + 2]) + half * down[j + 1])
+        x = in_x * (flat[j + 2] - flat[j])
+        out[j] = np.sqrt(share * (z * z + y * y + x * x))
 
 
 @njit(nogil=True, cache=True)
@@ -89,39 +105,31 @@ def sobel_magnitude(plane, ndim, weights, rows, out):
         an axis, smoothed by 1 2 1 / 4 along the others.
     """
     depth, height, width = plane.shape
-    padded = np.empty(width + 2, np.float32)
-    across = np.empty((3, width), np.float32)  # difference along z in the rows around y
+    one = np.float32(1)
+    across = np.empty((3, width), np.float32)  # slope along z in the rows around y
     smooth = np.empty((3, width), np.float32)  # the same rows, smoothed along z
-    work, slope = np.empty(width, np.float32), np.empty(width, np.float32)
-    share = np.float32(1 / ndim)
+    deep, down = np.empty(width + 2, np.float32), np.empty(width + 2, np.float32)
+    flat = np.empty(width + 2, np.float32)  # smoothed along z and y
     for i in range(rows.shape[0]):
         z, y = rows[i] // height, rows[i] % height
-        before, after = max(z - 1, 0), min(z + 1, depth - 1)
-        total = out[0, i]
-        total[:] = 0
-        for k in range(3):
-            near = min(max(y + k - 1, 0), height - 1)
-            if ndim == 2:
-                smooth[k] = plane[z, near]
-            else:
-                low, middle, high = plane[before, near], plane[z, near], plane[after, near]
-                _smooth_three(low, middle, high, smooth[k])
-                _difference(high, low, np.float32(1), across[k])
+        above, below = max(y - 1, 0), min(y + 1, height - 1)
+        high, middle, low = plane[z, below], plane[z, y], plane[z, above]
         if ndim == 3:
-            _smooth_three(across[0], across[1], across[2], work)
-            left, right = _with_ends(work, padded)
-            _smooth_three(left, work, right, slope)
-            _add_square(slope, weights[0], total)
-        _difference(smooth[2], smooth[0], np.float32(1), work)
-        left, right = _with_ends(work, padded)
-        _smooth_three(left, work, right, slope)
-        _add_square(slope, weights[1], total)
-        _smooth_three(smooth[0], smooth[1], smooth[2], work)
-        left, right = _with_ends(work, padded)
-        _difference(right, left, np.float32(1), slope)
-        _add_square(slope, weights[2], total)
-        for j in range(width):
-            total[j] = np.sqrt(share * total[j])
+            before, after = plane[max(z - 1, 0)], plane[min(z + 1, depth - 1)]
+            for k, near in enumerate((above, y, below)):
+                _smooth_three(before[near], plane[z, near], after[near], smooth[k])
+                _difference(after[near], before[near], one, across[k])
+            low, middle, high = smooth[0], smooth[1], smooth[2]
+            _smooth_three(across[0], across[1], across[2], deep[1:-1])
+            _repeat_ends(deep)
+        _difference(high, low, one, down[1:-1])
+        _repeat_ends(down)
+        _smooth_three(low, middle, high, flat[1:-1])
+        _repeat_ends(flat)
+        if ndim == 2:
+            _magnitude_2d(down, flat, weights, out[0, i])
+        else:
+            _magnitude_3d(deep, down, flat, weights, out[0, i])
 
 
 # --- derivatives as numpy.gradient takes them --------------------------------------------
