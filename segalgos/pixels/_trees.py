@@ -1,4 +1,4 @@
-"""Growing and walking the trees of a random forest: the kernels."""
+"""Growing the trees of a random forest, and walking down them: the kernels."""
 
 from __future__ import annotations
 
@@ -6,10 +6,21 @@ import numpy as np
 from numba import njit
 
 from segalgos.pixels._binning import N_BINS
+from segalgos.pixels._random import draw_below
+from segalgos.pixels._splits import (
+    FEW,
+    best_boundary,
+    best_of_all,
+    count_bins,
+    count_packed,
+    count_rows,
+    pack,
+    random_split,
+    sort_bins,
+)
 
-__all__ = ["NODE", "add_votes", "draw_bootstrap", "grow"]
+__all__ = ["NODE", "add_votes", "grow"]
 
-FEW = 48  # rows up to which sorting their bins is faster than a histogram
 LANES = 8  # rows that walk side by side, so that none waits for memory alone
 WALK_ROWS = 1024  # rows that stay in the second cache while all trees pass
 
@@ -19,214 +30,7 @@ NODE = np.dtype(
 )
 
 
-# --- randomness --------------------------------------------------------------------------
-
-
-@njit(nogil=True, cache=True)
-def _next(state):
-    """Draw 64 random bits: xorshift64* of Vigna (2016); `state` (1,) uint64 is not 0."""
-    x = state[0]
-    x ^= x >> np.uint64(12)
-    x ^= x << np.uint64(25)
-    x ^= x >> np.uint64(27)
-    state[0] = x
-    return x * np.uint64(2685821657736338717)
-
-
-@njit(nogil=True, cache=True)
-def _below(state, n):
-    """Draw an integer of 0..n-1, n below 2**31."""
-    return np.int64(((_next(state) >> np.uint64(32)) * np.uint64(n)) >> np.uint64(32))
-
-
-@njit(nogil=True, cache=True)
-def _fraction(state):
-    """Draw a number of [0, 1)."""
-    return np.float64(_next(state) >> np.uint64(11)) / 9007199254740992.0  # 2**53
-
-
-@njit(nogil=True, cache=True)
-def draw_bootstrap(seed, counts):
-    """Draw as many rows as there are, with replacement.
-
-    Parameters
-    ----------
-    seed : uint64
-        Not 0.
-    counts : (n,) int32, overwritten
-        How often each row was drawn.
-    """
-    state = np.array([seed], np.uint64)
-    counts[:] = 0
-    for _ in range(counts.shape[0]):
-        counts[_below(state, counts.shape[0])] += 1
-
-
-# --- splits ------------------------------------------------------------------------------
-
-
-@njit(nogil=True, cache=True)
-def _best_of_few(column, rows, classes, weights, total, min_leaf, loose, keys, left):
-    """As `_best_of_many`, for at most ``FEW`` rows: sorts their bins.
-
-    Parameters
-    ----------
-    loose, keys : (FEW,) int32, scratch
-    left : (K,) float64, scratch
-    """
-    n, n_classes = rows.shape[0], total.shape[0]
-    for i in range(n):
-        loose[i] = np.int32(column[rows[i]]) * np.int32(FEW) + np.int32(i)
-    for i in range(n):  # a key's rank is how many are smaller: no branch, and vectors
-        rank = np.int32(0)
-        for j in range(n):
-            rank += np.int32(loose[j] < loose[i])
-        keys[rank] = loose[i]
-    best, bin_left, bin_right = -np.inf, -1, -1
-    if keys[0] // FEW == keys[n - 1] // FEW:
-        return best, bin_left, bin_right
-    weight_left = square_left = weight_right = square_right = 0.0
-    for k in range(n_classes):
-        left[k] = 0
-        weight_right += total[k]
-        square_right += total[k] ** 2
-    before = keys[0] // FEW
-    for j in range(n):
-        now = keys[j] // FEW
-        if now != before:
-            if j >= min_leaf and n - j >= min_leaf and weight_left > 0 and weight_right > 0:
-                score = square_left / weight_left + square_right / weight_right
-                if score > best:
-                    best, bin_left, bin_right = score, before, now
-            before = now
-        i = keys[j] % FEW
-        k, weight = classes[i], weights[i]
-        right = total[k] - left[k]
-        square_left += weight * (2 * left[k] + weight)
-        square_right += weight * (weight - 2 * right)
-        weight_left += weight
-        weight_right -= weight
-        left[k] += weight
-    return best, bin_left, bin_right
-
-
-@njit(nogil=True, cache=True)
-def _best_of_many(column, rows, classes, weights, total, min_leaf, histogram, bins, left):
-    """Find the split of a node by one feature that leaves the least Gini impurity.
-
-    Parameters
-    ----------
-    column : (n_rows,) uint8
-        The feature's bins.
-    rows, classes, weights : (n,) int32, int32 and float64
-        Rows of the node.
-    total : (K,) float64
-        Their weight in each class.
-    min_leaf : int
-        Rows that either side has at least.
-    histogram : (N_BINS, K + 1) float64, scratch
-        Of weights and, last, of rows; zeros before and after.
-    bins : (N_BINS + 1,) int64, scratch
-    left : (K,) float64, scratch
-
-    Returns
-    -------
-    score : float
-        Squared weights of classes over the weight, of either side: the larger, the purer.
-        -inf if there is no split.
-    bin_left, bin_right : int
-        The last bin that goes left, and the next one that occurs in the node.
-
-    Notes
-    -----
-    O(n + N_BINS * K) time.
-    """
-    n, n_classes = rows.shape[0], total.shape[0]
-    first, last = N_BINS, -1
-    for i in range(n):
-        b = np.int64(column[rows[i]])
-        histogram[b, classes[i]] += weights[i]
-        histogram[b, n_classes] += 1
-        first, last = min(first, b), max(last, b)
-    n_bins = 0
-    for b in range(first, last + 1):  # without a branch, which could not be foreseen
-        bins[n_bins] = b
-        n_bins += histogram[b, n_classes] > 0
-    weight_left = square_left = weight_right = square_right = 0.0
-    for k in range(n_classes):
-        left[k] = 0
-        weight_right += total[k]
-        square_right += total[k] ** 2
-    best, bin_left, bin_right = -np.inf, -1, -1
-    n_left, before = 0.0, -1
-    for j in range(n_bins):
-        b = bins[j]
-        if n_left >= min_leaf and n - n_left >= min_leaf and before >= 0:
-            both = weight_left * weight_right
-            score = (square_left * weight_right + square_right * weight_left) / both
-            if score > best:
-                best, bin_left, bin_right = score, before, b
-        for k in range(n_classes):
-            weight = histogram[b, k]
-            histogram[b, k] = 0
-            square_left += weight * (2 * left[k] + weight)
-            square_right += weight * (weight - 2 * (total[k] - left[k]))
-            left[k] += weight
-            weight_left += weight
-            weight_right -= weight
-        n_left += histogram[b, n_classes]
-        histogram[b, n_classes] = 0
-        before = b
-    return best, bin_left, bin_right
-
-
-@njit(nogil=True, cache=True)
-def _random_split(column, rows, classes, weights, total, min_leaf, low, high, state, left):
-    """As `_best_of_many`, for one threshold drawn between the node's least and largest value.
-
-    Parameters
-    ----------
-    low, high : (N_BINS,) float32
-        Range of values in each bin of the feature.
-    state : (1,) uint64
-        Of the random numbers.
-    left : (K,) float64, scratch
-
-    Notes
-    -----
-    The threshold is moved to the nearest gap between bins below it, or the first there is.
-    O(n) time.
-    """
-    n, n_classes = rows.shape[0], total.shape[0]
-    first, last = N_BINS, -1
-    for i in range(n):
-        b = np.int64(column[rows[i]])
-        first, last = min(first, b), max(last, b)
-    if first == last:
-        return -np.inf, -1, -1
-    least, most = np.float64(high[first]), np.float64(low[last])
-    threshold = least + _fraction(state) * (most - least)
-    bin_left = first
-    while bin_left + 1 < last and high[bin_left + 1] <= threshold:
-        bin_left += 1
-    left[:] = 0
-    n_left, bin_right = 0, last
-    for i in range(n):
-        b = np.int64(column[rows[i]])
-        if b <= bin_left:
-            left[classes[i]] += weights[i]
-            n_left += 1
-        else:
-            bin_right = min(bin_right, b)
-    weight_left = square_left = weight_right = square_right = 0.0
-    for k in range(n_classes):
-        weight_left += left[k]
-        square_left += left[k] ** 2
-        weight_right += total[k] - left[k]
-        square_right += (total[k] - left[k]) ** 2
-    if n_left < min_leaf or n - n_left < min_leaf or weight_left <= 0 or weight_right <= 0:
-        return -np.inf, -1, -1
-    return square_left / weight_left + square_right / weight_right, bin_left, bin_right
+# --- a tree ------------------------------------------------------------------------------
 
 
 @njit(nogil=True, cache=True)
@@ -246,9 +50,6 @@ def _part(column, bin_left, rows, classes, weights, spare):
         classes[n_left + i] = spare_classes[i]
         weights[n_left + i] = spare_weights[i]
     return n_left
-
-
-# --- a tree ------------------------------------------------------------------------------
 
 
 @njit(nogil=True, cache=True)
@@ -314,7 +115,15 @@ def grow(
     n_features, m = codes.shape[0], rows.shape[0]
     state = np.array([seed], np.uint64)
     left, total = np.empty(n_classes), np.empty(n_classes)
-    histogram, bins = np.zeros((N_BINS, n_classes + 1)), np.empty(N_BINS + 1, np.int64)
+    histogram, counts = np.zeros((n_classes, N_BINS)), np.zeros(N_BINS, np.int32)
+    tally = np.zeros(((n_classes + 3) >> 2, N_BINS), np.uint64)
+    sums, packed, words = np.empty(N_BINS, np.uint64), np.empty(m, np.uint64), np.empty(m, np.int32)
+    bins, n_below = np.empty(N_BINS, np.int32), np.empty(N_BINS, np.int32)
+    below, work = np.empty((n_classes, N_BINS)), np.empty((3, N_BINS))
+    below_32, work_32 = np.empty((n_classes, N_BINS), np.float32), np.empty((3, N_BINS), np.float32)
+    is_whole = True
+    for i in range(m):
+        is_whole &= weights[i] == np.floor(weights[i])
     loose, keys = np.empty((2, FEW), np.int32)
     deck = np.arange(n_features)
     spare = np.empty(m + 1, np.int32), np.empty(m + 1, np.int32), np.empty(m + 1)
@@ -331,27 +140,43 @@ def grow(
         total[:] = 0
         for i in range(n):
             total[kind[i]] += weight[i]
-        some, n_kinds = 0, 0
+        some, n_kinds, weight_of_all = 0, 0, 0.0
         for k in range(n_classes):
+            weight_of_all += total[k]
             if total[k] > 0:
                 some, n_kinds = k, n_kinds + 1
         best, best_feature, best_left, best_right = -np.inf, -1, -1, -1
         if n_kinds > 1 and depth < max_depth and n >= max(min_split, 2 * min_leaf):
             n_seen, varies = 0, False
+            is_packed = is_whole and n > FEW and weight_of_all < 65536
+            if is_packed:
+                pack(kind, weight, packed, words)
             while n_seen < n_features and (n_seen < max_features or not varies):
-                place = _below(state, n_features - n_seen)
+                place = draw_below(state, n_features - n_seen)
                 n_seen += 1
                 feature = deck[place]
                 deck[place], deck[n_features - n_seen] = deck[n_features - n_seen], feature
                 column = codes[feature]
-                node_rows = column, row, kind, weight, total, min_leaf
                 if is_random:
                     ranges = low[feature], high[feature]
-                    found = _random_split(*node_rows, *ranges, state, left)
+                    found = random_split(
+                        column, row, kind, weight, total, min_leaf, *ranges, state, left
+                    )
                 elif n <= FEW:
-                    found = _best_of_few(*node_rows, loose, keys, left)
+                    n_bins = sort_bins(column, row, kind, weight, loose, keys, bins, below, n_below)
+                    score, place = best_boundary(n_bins, below, n_below, min_leaf, work)
+                    found = score, np.int64(-1), np.int64(-1)
+                    if place >= 0:
+                        found = score, np.int64(bins[place]), np.int64(bins[place + 1])
                 else:
-                    found = _best_of_many(*node_rows, histogram, bins, left)
+                    if min_leaf > 1:
+                        count_rows(column, row, counts, n_below)
+                    if is_packed:
+                        count_packed(column, row, packed, words, tally, sums, below_32)
+                        found = best_of_all(below_32, n_below, min_leaf, work_32)
+                    else:
+                        count_bins(column, row, kind, weight, histogram, below)
+                        found = best_of_all(below, n_below, min_leaf, work)
                 varies |= found[1] >= 0
                 if found[0] > best:
                     best, best_left, best_right = found
@@ -363,10 +188,9 @@ def grow(
                 children[node] = n_leaves
                 n_leaves += 1
             continue
-        square = weight_of_all = 0.0
+        square = 0.0
         for k in range(n_classes):
             square += total[k] ** 2
-            weight_of_all += total[k]
         importances[best_feature] += max(0.0, best - square / weight_of_all)
         least, most = high[best_feature, best_left], low[best_feature, best_right]
         threshold = np.float32(0.5 * np.float64(least) + 0.5 * np.float64(most))

@@ -13,7 +13,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from segalgos.checks import check_bool, check_class_weight, check_int
 from segalgos.parallel import map_items, map_strips
 from segalgos.pixels._binning import BinnedRows, bin_rows
-from segalgos.pixels._trees import NODE, add_votes, draw_bootstrap, grow
+from segalgos.pixels._random import draw_bootstrap
+from segalgos.pixels._trees import NODE, add_votes, grow
 
 __all__ = ["RandomForest", "check_forest"]
 

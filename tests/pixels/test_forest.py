@@ -39,12 +39,19 @@ def purity(classes, weights, left):
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
-@given(st.integers(0, 2**32 - 1), st.integers(2, 80), st.integers(1, 4), st.integers(1, 4))
-def test_every_split_is_the_best_there_is(seed, n, n_classes, min_leaf):
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(2, 120),
+    st.integers(1, 9),
+    st.integers(1, 4),
+    st.sampled_from(["whole", "fractions", "large"]),  # of which each is added up otherwise
+)
+def test_every_split_is_the_best_there_is(seed, n, n_classes, min_leaf, kind):
     rng = np.random.default_rng(seed)
     X = rng.integers(0, rng.integers(2, 90), (n, 3)).astype(np.float32)
     y = rng.integers(0, n_classes, n)
     weights = rng.integers(1, 4, n).astype(float)
+    weights = {"whole": weights, "fractions": weights + 0.25, "large": weights * 5000}[kind]
     options = {"bootstrap": False, "max_features": None, "min_samples_leaf": min_leaf}
     forest = RandomForest(1, random_state=0, **options).fit(X, y, weights)
     _, y = np.unique(y, return_inverse=True)
@@ -64,7 +71,7 @@ def test_every_split_is_the_best_there_is(seed, n, n_classes, min_leaf):
             continue
         left = rows[:, feature] <= forest.thresholds_[node]
         assert min_leaf <= left.sum() <= len(here) - min_leaf
-        assert purity(classes, weight, left) == pytest.approx(max(splits)[0])
+        assert purity(classes, weight, left) == pytest.approx(max(splits)[0], rel=1e-6)
         below, above = rows[left, feature].max(), rows[~left, feature].min()
         assert forest.thresholds_[node] == np.float32((float(below) + float(above)) / 2)
 
