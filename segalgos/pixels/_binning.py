@@ -117,10 +117,9 @@ def _encode(column, last, n_bins, codes, low, high):
     low[:], high[:] = np.inf, -np.inf
     for i in range(column.shape[0]):
         value, first, step = column[i], 0, N_BINS >> 1
-        while step:  # how many bins end below the value, without a branch to foresee
+        while step:  # how many bins end below the value, by arithmetic: no branch to foresee
             middle = first + step
-            below = middle <= n_bins and last[middle - 1] < value
-            first = middle if below else first
+            first += step * (middle <= n_bins and last[middle - 1] < value)
             step >>= 1
         codes[i] = first
         low[first], high[first] = min(low[first], value), max(high[first], value)

@@ -1,4 +1,4 @@
-"""Growing the trees of a random forest, and walking down them: the kernels."""
+"""Growing the trees of a random forest: the kernels."""
 
 from __future__ import annotations
 
@@ -19,18 +19,7 @@ from segalgos.pixels._splits import (
     sort_bins,
 )
 
-__all__ = ["NODE", "add_votes", "grow"]
-
-LANES = 8  # rows that walk side by side, so that none waits for memory alone
-WALK_ROWS = 1024  # rows that stay in the second cache while all trees pass
-
-#: A node for walking. A leaf is its own child.
-NODE = np.dtype(
-    [("feature", np.int32), ("threshold", np.float32), ("child", np.int32), ("leaf", np.int32)]
-)
-
-
-# --- a tree ------------------------------------------------------------------------------
+__all__ = ["grow"]
 
 
 @njit(nogil=True, cache=True)
@@ -192,7 +181,8 @@ def grow(
         for k in range(n_classes):
             square += total[k] ** 2
         importances[best_feature] += max(0.0, best - square / weight_of_all)
-        least, most = high[best_feature, best_left], low[best_feature, best_right]
+        between = (best_left + best_right - 1) >> 1  # bins that do not occur may lie between
+        least, most = high[best_feature, between], low[best_feature, between + 1]
         threshold = np.float32(0.5 * np.float64(least) + 0.5 * np.float64(most))
         features[node] = best_feature
         thresholds[node] = threshold if threshold < most else least
@@ -202,62 +192,3 @@ def grow(
         stack.append((n_nodes, start, middle, depth + 1))
         n_nodes += 2
     return n_nodes, n_leaves
-
-
-# --- walking -----------------------------------------------------------------------------
-
-
-@njit(nogil=True, cache=True)
-def _walk(rows, first, nodes, root, lanes):
-    """Walk ``LANES`` rows from a root to their leaves, side by side."""
-    lanes[:] = root
-    moves = True
-    while moves:
-        moves = False
-        for lane in range(LANES):
-            node = lanes[lane]
-            at = nodes[node]
-            goes_right = rows[first + lane, at.feature] > at.threshold
-            child = at.child + goes_right
-            moves |= child != node
-            lanes[lane] = child
-
-
-@njit(nogil=True, cache=True)
-def add_votes(rows, nodes, roots, leaves, votes):
-    """Add the leaves of every tree to the votes of every row.
-
-    Parameters
-    ----------
-    rows : (n, F) float32
-    nodes : (n_nodes,) NODE
-        In a leaf the threshold is infinite.
-    roots : (n_trees,) int32
-    leaves : (n_leaves, K) float32
-    votes : (n, K) float32, added to
-
-    Notes
-    -----
-    O(n * n_trees * depth) time. The order of additions is that of the trees.
-    """
-    n, n_classes = votes.shape
-    lanes = np.empty(LANES, np.int32)
-    for begin in range(0, n, WALK_ROWS):
-        end = min(begin + WALK_ROWS, n)
-        for tree in range(roots.shape[0]):
-            i = begin
-            while i + LANES <= end:
-                _walk(rows, i, nodes, roots[tree], lanes)
-                for lane in range(LANES):
-                    leaf = nodes[lanes[lane]].leaf
-                    for k in range(n_classes):
-                        votes[i + lane, k] += leaves[leaf, k]
-                i += LANES
-            while i < end:
-                node = roots[tree]
-                while nodes[node].child != node:
-                    goes_right = rows[i, nodes[node].feature] > nodes[node].threshold
-                    node = nodes[node].child + goes_right
-                for k in range(n_classes):
-                    votes[i, k] += leaves[nodes[node].leaf, k]
-                i += 1

@@ -14,7 +14,8 @@ from segalgos.checks import check_bool, check_class_weight, check_int
 from segalgos.parallel import map_items, map_strips
 from segalgos.pixels._binning import BinnedRows, bin_rows
 from segalgos.pixels._random import draw_bootstrap
-from segalgos.pixels._trees import NODE, add_votes, grow
+from segalgos.pixels._trees import grow
+from segalgos.pixels._walk import Walkable, add_votes, encode
 
 __all__ = ["RandomForest", "check_forest"]
 
@@ -68,7 +69,7 @@ class RandomForest(ClassifierMixin, BaseEstimator):
     children_ : (n_nodes,) int32
         The left child, which the right one follows; in a leaf, its row of `leaves_`.
     leaves_ : (n_leaves, K) float32
-        Parts of the classes in leaves; pure ones share a row.
+        Parts of the classes in leaves; the first K rows are those of pure ones.
 
     Notes
     -----
@@ -253,7 +254,7 @@ class RandomForest(ClassifierMixin, BaseEstimator):
         parts = [part / total for part, total in zip(importances, totals, strict=True) if total]
         mean = np.mean(parts, axis=0) if parts else np.zeros(self.n_features_in_)
         self.feature_importances_ = mean / (mean.sum() or 1)
-        self._nodes = _nodes_of(self.features_, self.thresholds_, self.children_)
+        self._prepare_walk()
 
     def _score_out_of_bag(self, X, classes, used, seeds):
         votes = np.zeros((len(X), len(self.classes_)), np.float32)
@@ -294,13 +295,20 @@ class RandomForest(ClassifierMixin, BaseEstimator):
     def _votes(self, rows: NDArray[np.float32], trees: slice = slice(None)) -> NDArray[np.float32]:
         """Sum of the leaf distributions of some trees, (n, K)."""
         votes = np.zeros((len(rows), len(self.classes_)), np.float32)
-        roots = self.roots_[trees]
+        roots, walkable = self.roots_[trees], self._walkable
 
         def one_strip(start, stop):
-            add_votes(rows[start:stop], self._nodes, roots, self.leaves_, votes[start:stop])
+            codes = np.empty((stop - start, walkable.width), np.uint8)
+            encode(rows[start:stop], walkable.limits, codes)
+            part = votes[start:stop]
+            add_votes(codes, walkable.nodes, walkable.leaf_of, roots, self.leaves_, part)
 
         map_strips(one_strip, len(rows), ROWS_A_STRIP)
         return votes
+
+    def _prepare_walk(self) -> None:
+        arrays = self.features_, self.thresholds_, self.children_
+        self._walkable = Walkable(*arrays, self.n_features_in_, len(self.classes_))
 
     def predict(self, X: ArrayLike) -> NDArray:
         """Most likely class.
@@ -387,6 +395,7 @@ class RandomForest(ClassifierMixin, BaseEstimator):
             and features.shape == thresholds.shape == children.shape == (n,)
             and leaves.ndim == 2
             and leaves.shape[1] == n_classes
+            and np.array_equal(leaves[:n_classes], np.eye(n_classes))
             and roots.ndim == 1
             and len(roots) > 0
             and ((roots >= 0) & (roots < n)).all()
@@ -403,19 +412,8 @@ class RandomForest(ClassifierMixin, BaseEstimator):
             setattr(self, name, arrays[name])
         self.classes_ = np.arange(n_classes)
         self.n_features_in_ = n_features
-        self._nodes = _nodes_of(features, thresholds, children)
+        self._prepare_walk()
         return self
-
-
-def _nodes_of(features, thresholds, children):
-    """The trees as one record a node, for walking."""
-    is_leaf = features < 0
-    nodes = np.empty(len(features), NODE)
-    nodes["feature"] = np.where(is_leaf, 0, features)
-    nodes["threshold"] = np.where(is_leaf, np.inf, thresholds)
-    nodes["child"] = np.where(is_leaf, np.arange(len(features)), children)
-    nodes["leaf"] = np.where(is_leaf, children, 0)
-    return nodes
 
 
 def check_forest(caller: str, parameters: Any) -> None:

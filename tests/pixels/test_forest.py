@@ -73,7 +73,7 @@ def test_every_split_is_the_best_there_is(seed, n, n_classes, min_leaf, kind):
         assert min_leaf <= left.sum() <= len(here) - min_leaf
         assert purity(classes, weight, left) == pytest.approx(max(splits)[0], rel=1e-6)
         below, above = rows[left, feature].max(), rows[~left, feature].min()
-        assert forest.thresholds_[node] == np.float32((float(below) + float(above)) / 2)
+        assert below <= forest.thresholds_[node] < above
 
 
 def test_importances_are_those_of_scikit_learns_tree():
@@ -102,6 +102,25 @@ def test_many_values_are_binned_without_loss_of_accuracy():
     shuffled = ours.permutation_importances(X[test], y[test], random_state=0)
     assert set(np.argsort(shuffled)[-3:]) == {0, 1, 2}
     assert np.abs(shuffled[3:]).max() < 0.02 < shuffled[0]
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 30])
+@pytest.mark.parametrize("n", [1, 7, 8, 300, 777])
+def test_rows_walk_as_the_arrays_say(n, n_classes):
+    """Rows in order, which walk together for long, and at random."""
+    rng = np.random.default_rng(n_classes)
+    X = rng.normal(size=(400, 4)).round(1).astype(np.float32)
+    y = rng.integers(0, n_classes, 400)
+    forest = RandomForest(4, min_samples_leaf=n_classes % 3 + 1, random_state=0).fit(X, y)
+    rows = rng.normal(size=(n, 4)).astype(np.float32)
+    rows[::3] = X[rng.integers(0, 400, len(rows[::3]))]
+    rows[::5, 0] = rng.choice(forest.thresholds_, len(rows[::5]))  # a threshold itself goes left
+    for rows in (rows, rows[np.argsort(rows[:, 1])]):
+        expected = np.zeros((n, n_classes))
+        for node, _, here in walk(forest, rows):
+            if forest.features_[node] < 0:
+                expected[here] += forest.leaves_[forest.children_[node]]
+        np.testing.assert_allclose(forest.predict_proba(rows), expected / 4, atol=1e-6)
 
 
 def test_limits_hold():
