@@ -115,12 +115,12 @@ def test_rows_walk_as_the_arrays_say(n, n_classes):
     rows = rng.normal(size=(n, 4)).astype(np.float32)
     rows[::3] = X[rng.integers(0, 400, len(rows[::3]))]
     rows[::5, 0] = rng.choice(forest.thresholds_, len(rows[::5]))  # a threshold itself goes left
-    for rows in (rows, rows[np.argsort(rows[:, 1])]):
+    for table in (rows, rows[np.argsort(rows[:, 1])]):
         expected = np.zeros((n, n_classes))
-        for node, _, here in walk(forest, rows):
+        for node, _, here in walk(forest, table):
             if forest.features_[node] < 0:
                 expected[here] += forest.leaves_[forest.children_[node]]
-        np.testing.assert_allclose(forest.predict_proba(rows), expected / 4, atol=1e-6)
+        np.testing.assert_allclose(forest.predict_proba(table), expected / 4, atol=1e-6)
 
 
 def test_limits_hold():
