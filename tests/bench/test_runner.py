@@ -125,6 +125,8 @@ def start(environment, tiny, out, *more):
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        # Tests that run in the background may have been told to ignore Ctrl-C, and hand it on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
