@@ -15,7 +15,7 @@ from segalgos.parallel import map_items, map_strips
 from segalgos.pixels._binning import BinnedRows, bin_rows
 from segalgos.pixels._random import draw_bootstrap
 from segalgos.pixels._trees import grow
-from segalgos.pixels._walk import Walkable, add_votes, encode
+from segalgos.pixels._walk import Walkable, add_votes, to_keys
 
 __all__ = ["RandomForest", "check_forest"]
 
@@ -298,10 +298,10 @@ class RandomForest(ClassifierMixin, BaseEstimator):
         roots, walkable = self.roots_[trees], self._walkable
 
         def one_strip(start, stop):
-            codes = np.empty((stop - start, walkable.width), np.uint8)
-            encode(rows[start:stop], walkable.limits, codes)
+            keys = np.empty((stop - start, walkable.width), np.int32)
+            to_keys(rows[start:stop].view(np.int32), keys)
             part = votes[start:stop]
-            add_votes(codes, walkable.nodes, walkable.leaf_of, roots, self.leaves_, part)
+            add_votes(keys, walkable.nodes, walkable.leaf_of, roots, self.leaves_, part)
 
         map_strips(one_strip, len(rows), ROWS_A_STRIP)
         return votes
