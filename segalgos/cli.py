@@ -290,7 +290,10 @@ def bench(
     ] = None,
     methods: Annotated[
         str | None,
-        typer.Option(help="Methods or families, like `kmeans,graph,slic[n_segments=100]`."),
+        typer.Option(
+            help="Methods or families, like `kmeans,graph,slic[n_segments=100]`, or `all`; one of "
+            "each kind if left out."
+        ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of a method that is random.")] = 3,
     budget: Annotated[

@@ -3,7 +3,15 @@ import json
 import pytest
 
 from segalgos import catalog
-from segalgos.bench.suite import Cell, DataChoice, Method, make_cells, parse_data, parse_methods
+from segalgos.bench.suite import (
+    QUICK,
+    Cell,
+    DataChoice,
+    Method,
+    make_cells,
+    parse_data,
+    parse_methods,
+)
 
 
 def test_methods_by_name_family_and_parameters():
@@ -20,7 +28,9 @@ def test_methods_by_name_family_and_parameters():
 def test_all_is_every_installed_method():
     keys = [entry.key for entry in catalog.ENTRIES if entry.installed]
     assert [m.target for m in parse_methods("all")] == keys
-    assert parse_methods(None) == parse_methods("all")
+    quick = [method.target for method in parse_methods(None)]
+    assert quick == [name for name in QUICK if name in keys]
+    assert len({catalog.get_entry(name).family for name in QUICK}) == 4
 
 
 @pytest.mark.parametrize(
