@@ -13,6 +13,8 @@ that see one clean array at a time:
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -161,13 +163,8 @@ class Segmenter(BaseEstimator):
         TypeError
             If something is of another kind than expected.
         """
-        before = dict(vars(self))
-        try:
+        with self._as_before_after_an_error():
             self._fit_checked(images, labels, sample_weight)
-        except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
-            raise
         return self
 
     def predict(self, images: Any, *, prompts: Any = None, mask: Any = None) -> Any:
@@ -279,6 +276,17 @@ class Segmenter(BaseEstimator):
     @property
     def _caller(self) -> str:
         return type(self).__name__
+
+    @contextmanager
+    def _as_before_after_an_error(self) -> Iterator[None]:
+        """Put the segmenter back as it was if an error ends the ``with`` block."""
+        before = dict(vars(self))
+        try:
+            yield
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
 
     def _check_length(self, values: Any, n: int, name: str) -> None:
         if not hasattr(values, "__len__") or len(values) != n:

@@ -380,13 +380,8 @@ class PixelSegmenter(SemanticSegmenter):
         shape = training.images[image_index].shape[:-1]
         targets = list(training.targets)
         targets[image_index] = check_label_map(labels, shape, caller)
-        before = dict(vars(self))
-        try:
+        with self._as_before_after_an_error():
             self._learn_from(replace(training, targets=targets))
-        except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
-            raise
         return self
 
     def uncertainty(self, images: Any, *, mask: Any = None) -> Any:
