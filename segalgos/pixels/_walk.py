@@ -1,40 +1,31 @@
 """Walking rows down the trees of a forest: the kernels.
 
-Values and thresholds are compared as integers in the order of the floats, so that a node fits
-in one number of 64 bits. Rows that follow one another are often pixels side by side, and go
-the same way for long: they walk as one, by the least and the largest value of each feature,
-until they part, and then side by side.
+Rows that follow one another are often pixels side by side, and go the same way for long. So 64
+rows walk as one, a set of bits that splits in two where they part: a node is visited once for
+all that come to it, and one instruction compares many of them. For that a value is kept as its
+rank among the thresholds of its feature, which fits in a byte as trees know 256 bins.
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["Walkable", "add_votes", "to_keys"]
+from segalgos.pixels._vectors import add_where, count_below, fetch, first_of, where_below
 
-NEVER = 2**31 - 1  # no value is above it: a leaf goes left
-MAX_FEATURES = 1 << 12
-MAX_STEP = 1 << 20  # nodes from a parent to its child
-GROUP = 8  # rows that walk as one, and then side by side, so that none waits for memory alone
-WALK_ROWS = 256  # rows that stay in the second cache while all trees pass
+__all__ = ["Walkable", "add_votes"]
 
-
-@njit(nogil=True, cache=True)
-def to_keys(bits, keys):
-    """Turn the bits of floats into integers of the same order.
-
-    Parameters
-    ----------
-    bits : (n, F) int32
-        Of finite float32.
-    keys : (n, width) int32, overwritten in the first F columns
-    """
-    for i in range(bits.shape[0]):
-        for f in range(bits.shape[1]):
-            sign = bits[i, f] >> np.int32(31)
-            keys[i, f] = bits[i, f] ^ (sign & np.int32(0x7FFFFFFF))
+TOGETHER = 64  # rows that walk as one: the bits of a number
+BLOCK = 1024  # rows that pass all trees before the next: their codes stay in the second cache
+STRIDE = BLOCK + 64  # codes from one feature to the next, or all would compete for a part of it
+NEEDED = 4  # nodes a row: a block of rows needs most of a tree of so many, or fewer
+MAX_FEATURES = (1 << 24) // STRIDE
+MAX_THRESHOLDS = 255
+LOW_32 = np.uint64(0xFFFFFFFF)
+ALL = ~np.uint64(0)
 
 
 class Walkable:
@@ -45,23 +36,22 @@ class Walkable:
     features, children : (n_nodes,) int16 or int32 and int32
         As in `segalgos.pixels.forest.RandomForest`.
     thresholds : (n_nodes,) float32
-    n_features, n_classes : int
+    n_features : int
 
     Attributes
     ----------
     nodes : (n_nodes,) uint64
-        The feature in the lowest 12 bits, then 20 of the step to the left child, and the
-        threshold as `to_keys` has it. A leaf has no step, and its class instead of a
-        feature, or `n_classes` if it is not pure.
-    leaf_of : (n_nodes,) int32
-        Row of the table of leaves, in leaves.
-    width : int
-        Columns that the keys of a row have: as many as features, or as leaves may name.
+        In the lowest 8 bits the code that values which go left are below, then 24 of where
+        the codes of the feature begin, 31 of the left child, or of a leaf's row in the table
+        of leaves, and 1 for leaves.
+    edges : (F, 272) float32
+        A feature's thresholds, ascending, padded with infinity, from column 16 on; before
+        them every 16th.
 
     Raises
     ------
     ValueError
-        If there are too many features, classes or nodes for that.
+        If there are too many features, or thresholds of one.
     """
 
     def __init__(
@@ -70,127 +60,123 @@ class Walkable:
         thresholds: NDArray[np.float32],
         children: NDArray[np.int32],
         n_features: int,
-        n_classes: int,
     ):
-        self.width = max(n_features, n_classes + 1)
-        is_leaf = features < 0
-        step = np.where(is_leaf, 0, children - np.arange(len(features)))
-        if self.width > MAX_FEATURES or step.max() >= MAX_STEP:
+        if n_features > MAX_FEATURES:
             raise ValueError(
-                f"a forest has at most {MAX_FEATURES} features, {MAX_FEATURES - 1} classes and "
-                f"{MAX_STEP} nodes a tree: set min_samples_leaf or max_depth, or select features."
+                f"a forest has at most {MAX_FEATURES} features, not {n_features}: select some."
             )
-        self.leaf_of = np.where(is_leaf, children, 0).astype(np.int32)
-        keys = np.empty((len(features), 1), np.int32)
-        to_keys((thresholds + np.float32(0)).view(np.int32)[:, None], keys)  # -0 becomes 0
-        key = np.where(is_leaf, NEVER, keys[:, 0]).astype(np.int64).astype(np.uint64)
-        feature = np.where(is_leaf, np.minimum(children, n_classes), features).astype(np.uint64)
-        self.nodes = key << np.uint64(32) | step.astype(np.uint64) << np.uint64(12) | feature
+        self.edges = np.full((n_features, 16 + 256), np.inf, np.float32)
+        limits = np.zeros(len(features), np.int64)
+        order = np.argsort(features, kind="stable")
+        ends = np.searchsorted(features[order], np.arange(n_features + 1))
+        for feature, (start, stop) in enumerate(pairwise(ends)):
+            values, ranks = np.unique(thresholds[order[start:stop]], return_inverse=True)
+            if len(values) > MAX_THRESHOLDS:
+                raise ValueError(
+                    f"a feature has at most {MAX_THRESHOLDS} thresholds, here are {len(values)}."
+                )
+            self.edges[feature, 16 : 16 + len(values)] = values
+            limits[order[start:stop]] = ranks + 1
+        self.edges[:, :16] = self.edges[:, 31::16]
+        is_leaf = features < 0
+        first = np.where(is_leaf, 0, features.astype(np.int64) * STRIDE)
+        # A code is a rank less 128, to fit in 8 bits with a sign.
+        parts = ((is_leaf, 63), (children, 32), (first, 8), ((limits - 128) & 0xFF, 0))
+        self.nodes = np.zeros(len(features), np.uint64)
+        for part, place in parts:
+            self.nodes |= part.astype(np.uint64) << np.uint64(place)
 
 
 @njit(nogil=True, cache=True)
-def _bound(keys, low, high):
-    """Find the range of each feature in groups of rows.
+def _encode(rows, edges, codes):
+    """Write the codes of some rows.
 
     Parameters
     ----------
-    keys : (n, width) int32
-    low, high : (n // GROUP * width,) int32, overwritten
+    rows : (n, F) float32
+        Finite, n <= BLOCK.
+    edges : as in `Walkable`
+    codes : (F * STRIDE,) int8, overwritten
     """
-    width = keys.shape[1]
-    for group in range(keys.shape[0] // GROUP):
-        least = low[group * width : (group + 1) * width]
-        most = high[group * width : (group + 1) * width]
-        least[:], most[:] = keys[GROUP * group], keys[GROUP * group]
-        for i in range(GROUP * group + 1, GROUP * (group + 1)):
-            row = keys[i]
-            for f in range(width):
-                least[f], most[f] = min(least[f], row[f]), max(most[f], row[f])
+    n, n_features = rows.shape
+    for begin in range(0, n, TOGETHER):
+        for f in range(n_features):
+            here = edges[f]
+            for i in range(begin, min(begin + TOGETHER, n)):
+                rank = count_below(here, np.uintp(0), rows[i, f]) << np.uintp(4)
+                rank += count_below(here, rank + np.uintp(16), rows[i, f])
+                codes[np.uintp(f * STRIDE + i)] = np.int8(np.int64(rank) - 128)
 
 
 @njit(nogil=True, cache=True)
-def _is_right(record, keys, first):
-    """1 if the row whose keys begin at `first` goes right at a node, else 0."""
-    threshold = np.int32(np.int64(record) >> 32)
-    return np.uintp(keys[first + np.uintp(record & np.uint64(0xFFF))] > threshold)
-
-
-@njit(nogil=True, cache=True)
-def _step(node, keys, first, nodes):
-    """Index of the child that a row goes to; of the node itself if that is a leaf."""
-    record = nodes[node]
-    left = node + np.uintp(record >> np.uint64(12) & np.uint64(0xFFFFF))
-    return left + _is_right(record, keys, first)
-
-
-@njit(nogil=True, cache=True)
-def _walk_together(node, low, high, first, nodes):
-    """Walk a group of rows from a node until they part or are in a leaf.
+def _walk(root, codes, nodes, n_rows, here, there, found):
+    """Walk a block of rows down a tree, level by level.
 
     Parameters
     ----------
-    node : uintp
-    low, high : (n_groups * width,) int32
-        Range of each feature in each group.
-    first : uintp
-        Where the group's ranges begin.
+    root : uintp
+    codes : (F * STRIDE,) int8
     nodes : (n_nodes,) uint64
+    n_rows : int
+    here, there : (2 * BLOCK + 2,) uint64, overwritten
+        Sets of rows on a level: a node with, in the upper half, its first row, then the bits.
+        No row is in two of them, so there are no more sets than rows.
+    found : (2 * BLOCK + 2,) uint64, overwritten
+        Sets of rows in leaves.
 
     Returns
     -------
     uintp
-        The node where they are then.
+        Numbers written to `found`, two a set.
     """
-    while True:
-        record = nodes[node]
-        step = np.uintp(record >> np.uint64(12) & np.uint64(0xFFFFF))
-        right = _is_right(record, low, first)
-        if step == 0 or right != _is_right(record, high, first):
-            return node
-        node += step + right
+    two, n_found, n = np.uintp(2), np.uintp(0), np.uintp(0)
+    for row in range(0, n_rows, TOGETHER):
+        here[n] = np.uint64(root) | np.uint64(row) << np.uint64(32)
+        here[n + np.uintp(1)] = ALL >> np.uint64(max(0, row + TOGETHER - n_rows))
+        n += two
+    while n:
+        tail = np.uintp(0)
+        for i in range(np.uintp(0), n, two):
+            place, rows = here[i], here[i + np.uintp(1)]
+            node = nodes[np.uintp(place & LOW_32)]
+            first = np.uintp(node >> np.uint64(8) & np.uint64(0xFFFFFF))
+            first += np.uintp(place >> np.uint64(32))
+            is_left = where_below(codes, first, np.int8(node & np.uint64(0xFF)))
+            is_leaf = node >> np.uint64(63)
+            child = node >> np.uint64(32) & np.uint64(0x7FFFFFFF) | place & ~LOW_32
+            # What is not wanted is written too, and then overwritten: no branch to foresee.
+            found[n_found], found[n_found + np.uintp(1)] = child, rows
+            n_found += np.uintp(is_leaf) * two
+            rows &= is_leaf - np.uint64(1)
+            left, right = rows & is_left, rows & ~is_left
+            there[tail], there[tail + np.uintp(1)] = child, left
+            tail += np.uintp(left != np.uint64(0)) * two
+            there[tail], there[tail + np.uintp(1)] = child + np.uint64(1), right
+            tail += np.uintp(right != np.uint64(0)) * two
+        here, there = there, here
+        n = tail
+    return n_found
 
 
 @njit(nogil=True, cache=True)
-def _walk_apart(start, keys, first, width, nodes, found):
-    """Walk a group of rows from one node to their leaves, side by side.
-
-    Parameters
-    ----------
-    start : uintp
-        The node.
-    keys : (n * width,) int32
-    first, width : uintp
-        Where the keys of the first row begin, and how many a row has.
-    nodes : (n_nodes,) uint64
-    found : (GROUP,) uintp, overwritten
-        Their leaves.
-    """
-    a = b = c = d = e = f = g = h = start
-    before, total = np.uintp(0), a + b + c + d + e + f + g + h + np.uintp(1)
-    while total != before:  # children come after their parents, so the sum grows until all stay
-        before = total
-        a = _step(a, keys, first, nodes)
-        b = _step(b, keys, first + width, nodes)
-        c = _step(c, keys, first + np.uintp(2) * width, nodes)
-        d = _step(d, keys, first + np.uintp(3) * width, nodes)
-        e = _step(e, keys, first + np.uintp(4) * width, nodes)
-        f = _step(f, keys, first + np.uintp(5) * width, nodes)
-        g = _step(g, keys, first + np.uintp(6) * width, nodes)
-        h = _step(h, keys, first + np.uintp(7) * width, nodes)
-        total = a + b + c + d + e + f + g + h + np.uintp(1)
-    found[0], found[1], found[2], found[3] = a, b, c, d
-    found[4], found[5], found[6], found[7] = e, f, g, h
+def _add_counts(counts, votes):
+    """Move the counts of pure leaves, (K * STRIDE,) uint8, to the votes, (n, K)."""
+    n, n_classes = votes.shape
+    for i in range(n):
+        for k in range(n_classes):
+            votes[i, k] += counts[k * STRIDE + i]
+    counts[:] = 0
 
 
 @njit(nogil=True, cache=True)
-def add_votes(keys, nodes, leaf_of, roots, leaves, votes):
+def add_votes(rows, nodes, edges, roots, leaves, votes):
     """Add the leaves of every tree to the votes of every row.
 
     Parameters
     ----------
-    keys : (n, width) int32
-        As `to_keys` writes them.
-    nodes, leaf_of : as in `Walkable`
+    rows : (n, F) float32
+        Finite.
+    nodes, edges : as in `Walkable`
     roots : (n_trees,) int32
     leaves : (n_leaves, K) float32
         The first K are pure.
@@ -198,39 +184,35 @@ def add_votes(keys, nodes, leaf_of, roots, leaves, votes):
 
     Notes
     -----
-    O(n * n_trees * depth) time, less where rows that follow one another are alike. The
-    order of additions is that of the trees.
+    O(n * n_trees * depth) time, less where rows that follow one another are alike. Those
+    leaves that are not pure are added in the order of the trees.
     """
-    (n, n_classes), columns = votes.shape, keys.shape[1]
-    low = np.empty(WALK_ROWS // GROUP * columns, np.int32)
-    high, found = np.empty_like(low), np.empty(GROUP, np.uintp)
-    flat_keys, flat_votes, flat_leaves = keys.reshape(-1), votes.reshape(-1), leaves.reshape(-1)
-    width, n_kinds, one = np.uintp(columns), np.uintp(n_classes), np.float32(1)
-    for begin in range(0, n, WALK_ROWS):
-        end = min(begin + WALK_ROWS, n)
-        n_groups = (end - begin) // GROUP
-        _bound(keys[begin : begin + n_groups * GROUP], low, high)
-        for tree in range(roots.shape[0]):
-            root = np.uintp(roots[tree])
-            for group in range(n_groups):
-                row = np.uintp(begin + group * GROUP)
-                start = _walk_together(root, low, high, np.uintp(group) * width, nodes)
-                _walk_apart(start, flat_keys, row * width, width, nodes, found)
-                vote = row * n_kinds
-                for i in range(np.uintp(GROUP)):
-                    kind = np.uintp(nodes[found[i]] & np.uint64(0xFFF))
-                    if kind < n_kinds:
-                        flat_votes[vote + kind] += one
-                    else:
-                        leaf = np.uintp(leaf_of[found[i]]) * n_kinds
-                        for k in range(n_kinds):
-                            flat_votes[vote + k] += flat_leaves[leaf + k]
-                    vote += n_kinds
-            for i in range(begin + n_groups * GROUP, end):
-                node, before = root, ~root
-                while node != before:
-                    before = node
-                    node = _step(node, flat_keys, np.uintp(i) * width, nodes)
-                leaf = leaf_of[node]
-                for k in range(n_classes):
-                    votes[i, k] += leaves[leaf, k]
+    (n, n_classes), n_trees = votes.shape, roots.shape[0]
+    codes = np.empty(max(1, rows.shape[1]) * STRIDE, np.int8)
+    here = np.empty(2 * BLOCK + 2, np.uint64)
+    there, found = np.empty_like(here), np.empty_like(here)
+    counts = np.zeros(n_classes * STRIDE, np.uint8)
+    for begin in range(0, n, BLOCK):
+        block = votes[begin : begin + BLOCK]
+        n_rows = len(block)
+        _encode(rows[begin : begin + n_rows], edges, codes)
+        for tree in range(n_trees):
+            stop = roots[tree + 1] if tree + 1 < n_trees else nodes.shape[0]
+            if stop - roots[tree] < n_rows * NEEDED:
+                for node in range(roots[tree], stop, 8):
+                    fetch(nodes, np.uintp(node))
+            n_found = _walk(np.uintp(roots[tree]), codes, nodes, n_rows, here, there, found)
+            for i in range(np.uintp(0), n_found, np.uintp(2)):
+                leaf = np.int64(found[i] & LOW_32)
+                row, mask = found[i] >> np.uint64(32), found[i + np.uintp(1)]
+                if leaf < n_classes:
+                    add_where(counts, np.uintp(leaf * STRIDE) + np.uintp(row), mask)
+                    continue
+                while mask:
+                    j = np.uintp(row + first_of(mask))
+                    mask &= mask - np.uint64(1)
+                    for k in range(n_classes):
+                        block[j, k] += leaves[leaf, k]
+            if tree % 255 == 254:  # a count is a byte
+                _add_counts(counts, block)
+        _add_counts(counts, block)

@@ -15,7 +15,7 @@ from segalgos.parallel import map_items, map_strips
 from segalgos.pixels._binning import BinnedRows, bin_rows
 from segalgos.pixels._random import draw_bootstrap
 from segalgos.pixels._trees import grow
-from segalgos.pixels._walk import Walkable, add_votes, to_keys
+from segalgos.pixels._walk import Walkable, add_votes
 
 __all__ = ["RandomForest", "check_forest"]
 
@@ -298,17 +298,15 @@ class RandomForest(ClassifierMixin, BaseEstimator):
         roots, walkable = self.roots_[trees], self._walkable
 
         def one_strip(start, stop):
-            keys = np.empty((stop - start, walkable.width), np.int32)
-            to_keys(rows[start:stop].view(np.int32), keys)
-            part = votes[start:stop]
-            add_votes(keys, walkable.nodes, walkable.leaf_of, roots, self.leaves_, part)
+            part = rows[start:stop], walkable.nodes, walkable.edges
+            add_votes(*part, roots, self.leaves_, votes[start:stop])
 
         map_strips(one_strip, len(rows), ROWS_A_STRIP)
         return votes
 
     def _prepare_walk(self) -> None:
         arrays = self.features_, self.thresholds_, self.children_
-        self._walkable = Walkable(*arrays, self.n_features_in_, len(self.classes_))
+        self._walkable = Walkable(*arrays, self.n_features_in_)
 
     def predict(self, X: ArrayLike) -> NDArray:
         """Most likely class.

@@ -105,7 +105,7 @@ def test_many_values_are_binned_without_loss_of_accuracy():
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 30])
-@pytest.mark.parametrize("n", [1, 7, 8, 300, 777])
+@pytest.mark.parametrize("n", [1, 63, 64, 65, 777, 1100])
 def test_rows_walk_as_the_arrays_say(n, n_classes):
     """Rows in order, which walk together for long, and at random."""
     rng = np.random.default_rng(n_classes)
@@ -321,6 +321,29 @@ def test_arrays_round_trip_and_hostile_ones_are_refused():
     for name, change in hostile:
         with pytest.raises(ValueError, match="not those of a random forest"):
             RandomForest(3).set_arrays(broken(name, change), 64, 10)
+
+
+def test_more_trees_than_a_byte_counts():
+    """Every tree votes for the same class: 300 votes for it."""
+    X = np.repeat([[0.0], [1.0]], 40, axis=0)
+    y = np.repeat([0, 1], 40)
+    forest = RandomForest(300, random_state=0).fit(X, y)
+    np.testing.assert_array_equal(forest.predict_proba(X), np.eye(2)[y])
+
+
+def test_more_thresholds_than_a_byte_ranks_are_refused():
+    n = 300  # a tree that parts a leaf from the rest again and again
+    arrays = {
+        "roots_": np.zeros(1, np.int32),
+        "features_": np.array([0, *[-1, 0] * (n - 1), -1, -1], np.int16),
+        "thresholds_": np.repeat(np.arange(n + 1), 2)[:-1].astype(np.float32),
+        "children_": np.zeros(2 * n + 1, np.int32),
+        "leaves_": np.eye(2, dtype=np.float32),
+        "feature_importances_": np.ones(1),
+    }
+    arrays["children_"][arrays["features_"] == 0] = np.arange(1, 2 * n, 2)
+    with pytest.raises(ValueError, match="at most 255 thresholds, here are 300"):
+        RandomForest(1).set_arrays(arrays, 1, 2)
 
 
 def test_unfitted_is_refused():
