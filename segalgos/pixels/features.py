@@ -84,6 +84,17 @@ def feature_names(
     return names + [f"extra{i}" for i in range(n_extra)]
 
 
+@dataclass(frozen=True, eq=False)
+class _AtScale:
+    """The features that are wanted at one scale."""
+
+    scale: float
+    groups: list[tuple[str, int | None, int]]  # what has to be computed
+    columns: list[int]  # those of its columns that are wanted
+    units: NDArray[np.float32]  # what each of these is multiplied by
+    first: int  # place of the first of these in the output
+
+
 # --- all of them -------------------------------------------------------------------------
 
 
@@ -101,6 +112,9 @@ class PixelFeatures:
         All as in `pixel_features`.
     caller : str
         For messages about an image that does not fit.
+    chosen : tuple of int, optional
+        Places of those that are wanted, ascending; what none of them needs is not computed.
+        All if None.
     """
 
     scales: tuple[float, ...]
@@ -109,6 +123,7 @@ class PixelFeatures:
     spacing: tuple[float, ...] | None = None
     extra: Callable[[NDArray], NDArray] | None = None
     caller: str = "PixelFeatures"
+    chosen: tuple[int, ...] | None = None
 
     @classmethod
     def checked(
@@ -183,7 +198,7 @@ class PixelFeatures:
         -------
         list of str
         """
-        return feature_names(
+        names = feature_names(
             n_channels,
             self.scales,
             ndim,
@@ -191,6 +206,14 @@ class PixelFeatures:
             per_channel=self.per_channel,
             n_extra=n_extra,
         )
+        if self.chosen is None:
+            return names
+        if max(self.chosen) >= len(names):
+            raise ValueError(
+                f"{self.caller}: the image gives {len(names)} features, fewer than those of which "
+                "some were selected: use images with as many axes as in fit."
+            )
+        return [names[i] for i in self.chosen]
 
     def halo(self, ndim: int) -> tuple[int, ...] | None:
         """Count the pixels around a tile that its features depend on, along each axis.
@@ -271,21 +294,28 @@ class PixelFeatures:
         n_features = len(self.names(n_channels, ndim, n_extra))
         out = np.empty((*(s.stop - s.start for s in region), n_features), np.float32)
         peak = peak_of(image) if peak is None else peak
-        column = self._filter(image, region, peak, out)
+        column, place = self._filter(image, region, peak, out)
+        for values in self._at_no_scale(image, region, peak, extra):
+            if self.chosen is None or place in self.chosen:
+                out[..., column] = values
+                column += 1
+            place += 1
+        return out
+
+    def _at_no_scale(self, image, region, peak, extra):
+        """Each feature that is not of a scale."""
+        shape = image.shape[:-1]
         for kind in self.features:
             if kind == "lab":
                 white = data_range_of(np.array([peak]))
                 colours = np.ascontiguousarray(np.maximum(image[region], 0))
-                out[..., column : column + 3] = rgb_to_lab(colours, white)
-                column += 3
+                yield from np.moveaxis(rgb_to_lab(colours, white), -1, 0)
             elif kind == "position":
                 for axis, (part, n) in enumerate(zip(region, shape, strict=True)):
                     along = (np.arange(part.start, part.stop) + 0.5) / n
-                    out[..., column] = along.reshape([-1 if a == axis else 1 for a in range(ndim)])
-                    column += 1
+                    yield along.reshape([-1 if a == axis else 1 for a in range(len(shape))])
         if extra is not None:
-            out[..., column:] = extra
-        return out
+            yield from np.moveaxis(extra, -1, 0)
 
     def _check_fits(self, n_channels, ndim):
         if self.spacing is not None and len(self.spacing) != ndim:
@@ -300,11 +330,14 @@ class PixelFeatures:
             )
 
     def _filter(self, image, region, peak, out):
-        """Fill the first columns of `out` with all scales; gives their number."""
+        """Fill the first columns of `out` with all scales.
+
+        Gives how many these are, and how many there would be if all were chosen.
+        """
         ndim, n_channels = image.ndim - 1, image.shape[-1]
         groups = list(_groups(self.features, self.per_channel, n_channels, ndim))
         if not groups:
-            return 0
+            return 0, 0
         # Work near 1 so that squares of huge values stay finite; a power of two is exact.
         unit = 2.0 ** np.floor(np.log2(peak)) if peak > 0 else 1.0
         window = _grown(region, self._reach(ndim), image.shape[:-1])
@@ -327,27 +360,52 @@ class PixelFeatures:
             for _ in range(columns)
         ]
         units = np.array(units, np.float32)
-        kinds = {kind for kind, *_ in groups}
+        wanted = sorted(self._wanted(groups, units), key=lambda part: part.scale)
         current = None
-        for scale in sorted(self.scales):
-            sigmas = [scale / size for size in (*sizes[: 3 - ndim], *sizes)]
+        for part, larger in zip(wanted, [*wanted[1:], None], strict=True):
+            kinds = {kind for kind, *_ in part.groups}
+            if larger and any(kind == "difference" for kind, *_ in larger.groups):
+                kinds.add("gaussian")  # that is what it differs from
+            if not kinds:
+                continue
+            sigmas = [part.scale / size for size in (*sizes[: 3 - ndim], *sizes)]
             current = Scale(planes, kinds, texture, ndim, sigmas, weights, current)
-            first = self.scales.index(scale) * len(units)
 
-            def describe(a, b, current=current, first=first):
-                columns = np.empty((len(units), b - a, width), np.float32)
+            def describe(a, b, current=current, part=part):
+                columns = np.empty((sum(n for *_, n in part.groups), b - a, width), np.float32)
                 k = 0
-                for kind, channel, n in groups:
+                for kind, channel, n in part.groups:
                     plane = texture.start if channel is None else channel
                     getattr(current, kind)(plane, rows[a:b], columns[k : k + n])
                     k += n
-                interleave(columns, units, begin, out_rows[a:b], first)
+                if len(part.columns) < k:
+                    columns = columns[part.columns]
+                interleave(columns, part.units, begin, out_rows[a:b], part.first)
 
             map_strips(describe, len(rows), max(1, STRIP // width))
-        n_columns = len(units) * len(self.scales)
+        n_columns = sum(len(part.columns) for part in wanted)
         if units.max() > 1e36:  # a feature may leave float32's range; it stays finite, ordered
             np.clip(out[..., :n_columns], -largest, largest, out=out[..., :n_columns])
-        return n_columns
+        return n_columns, len(units) * len(self.scales)
+
+    def _wanted(self, groups, units):
+        """What is wanted at each scale."""
+        parts, place, first = [], 0, 0
+        for scale in self.scales:
+            needed, columns, places, k, i = [], [], [], 0, 0
+            for group in groups:
+                n = group[-1]
+                own = [c for c in range(n) if self.chosen is None or place + i + c in self.chosen]
+                if own:
+                    needed.append(group)
+                    columns += [k + c for c in own]
+                    places += [i + c for c in own]
+                    k += n
+                i += n
+            parts.append(_AtScale(scale, needed, columns, units[places], first))
+            first += len(columns)
+            place += i
+        return parts
 
     def _planes(self, image, groups, unit):
         """The channels and their mean, as far as needed, and which of them texture is of."""

@@ -17,9 +17,10 @@ from segalgos.pixels._random import draw_bootstrap
 from segalgos.pixels._trees import grow
 from segalgos.pixels._walk import Walkable, add_votes
 
-__all__ = ["RandomForest", "check_forest"]
+__all__ = ["RandomForest", "check_forest", "select_features"]
 
 ROWS_A_STRIP = 4096
+N_SELECTING = 50  # trees whose importances select features
 
 ARRAYS = ("roots_", "features_", "thresholds_", "children_", "leaves_")
 
@@ -412,6 +413,34 @@ class RandomForest(ClassifierMixin, BaseEstimator):
         self.n_features_in_ = n_features
         self._prepare_walk()
         return self
+
+
+def select_features(
+    rows: NDArray[np.float32],
+    classes: NDArray,
+    weights: NDArray | None,
+    n: int,
+    rng: np.random.RandomState,
+) -> NDArray[np.int32]:
+    """Select the features that matter most to a forest.
+
+    Parameters
+    ----------
+    rows : (m, F) float32
+    classes : (m,) ndarray
+    weights : (m,) ndarray or None
+    n : int
+        At most F.
+    rng : RandomState
+
+    Returns
+    -------
+    (n,) int32
+        Their places, ascending.
+    """
+    forest = RandomForest(N_SELECTING, random_state=rng).fit(rows, classes, weights)
+    most = np.argsort(-forest.feature_importances_, kind="stable")[:n]
+    return np.sort(most).astype(np.int32)
 
 
 def check_forest(caller: str, parameters: Any) -> None:

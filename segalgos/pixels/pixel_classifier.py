@@ -67,6 +67,9 @@ class PixelClassifierSegmenter(PixelSegmenter):
         activations of a net, say. With an attribute ``halo``, how many pixels it looks
         away, images are worked on in tiles; without it as a whole. A model file cannot
         hold it.
+    n_features_to_select : int, optional
+        Learn from so many features only, those that matter most to a random forest of all:
+        prediction computes no others.
     max_samples : int, default=25000
         Labelled pixels to learn from; of more, so many are drawn at random.
     smoothing : {"random_walker", "graph_cut"}, optional
@@ -86,6 +89,7 @@ class PixelClassifierSegmenter(PixelSegmenter):
     ----------
     classes_ : (K,) int32
     feature_names_ : list of str
+        Those that are learned from.
     estimator_ : classifier or None
         The fitted clone. None for one class, which every pixel gets then.
 
@@ -140,6 +144,7 @@ class PixelClassifierSegmenter(PixelSegmenter):
         per_channel: bool = False,
         spacing: Sequence[float] | None = None,
         extra: Callable[[NDArray[np.float32]], ArrayLike] | None = None,
+        n_features_to_select: int | None = None,
         max_samples: int = 25_000,
         smoothing: str | None = None,
         smoothness: float = 1.0,
@@ -153,6 +158,7 @@ class PixelClassifierSegmenter(PixelSegmenter):
         self.per_channel = per_channel
         self.spacing = spacing
         self.extra = extra
+        self.n_features_to_select = n_features_to_select
         self.max_samples = max_samples
         self.smoothing = smoothing
         self.smoothness = smoothness

@@ -52,6 +52,9 @@ class RandomForestSegmenter(PixelSegmenter):
     oob_score : bool, default=False
         Estimate the accuracy on new pixels from those that a tree did not draw. It is too
         high for pixels whose neighbours were drawn.
+    n_features_to_select : int, optional
+        Learn from so many features only, those that matter most to a random forest of all:
+        prediction computes no others.
     max_samples : int, default=25000
         Labelled pixels to learn from; of more, so many are drawn at random.
     class_weight : dict, {"balanced", "balanced_subsample"} or None, default=None
@@ -72,6 +75,7 @@ class RandomForestSegmenter(PixelSegmenter):
     ----------
     classes_ : (K,) int32
     feature_names_ : list of str
+        Those that are learned from.
     feature_importances_ : (F,) float64
         Mean decrease in impurity.
     oob_score_ : float
@@ -132,6 +136,7 @@ class RandomForestSegmenter(PixelSegmenter):
         max_features: str | float | None = "sqrt",
         extra_trees: bool = False,
         oob_score: bool = False,
+        n_features_to_select: int | None = None,
         max_samples: int = 25_000,
         class_weight: Any = None,
         smoothing: str | None = None,
@@ -151,6 +156,7 @@ class RandomForestSegmenter(PixelSegmenter):
         self.max_features = max_features
         self.extra_trees = extra_trees
         self.oob_score = oob_score
+        self.n_features_to_select = n_features_to_select
         self.max_samples = max_samples
         self.class_weight = class_weight
         self.smoothing = smoothing

@@ -20,6 +20,7 @@ from segalgos.checks import check_choice, check_int, check_label_map, check_real
 from segalgos.parallel import map_items
 from segalgos.pixels.feature_cache import FeatureCache
 from segalgos.pixels.features import PixelFeatures, peak_of
+from segalgos.pixels.forest import select_features
 from segalgos.pixels.large import LazyImage, label_chunks
 from segalgos.pixels.sampling import draw_balanced
 from segalgos.pixels.tiles import Tile, cut_into_tiles, moved
@@ -43,8 +44,9 @@ class _Training:
 class PixelSegmenter(SemanticSegmenter):
     """Base of segmenters that classify each pixel by its features.
 
-    Subclasses have the constructor parameters `max_samples`, `smoothing`, `smoothness`,
-    `cache_mb`, `random_state` and those of `PixelFeatures`, and write the hooks
+    Subclasses have the constructor parameters `max_samples`, `n_features_to_select`,
+    `smoothing`, `smoothness`, `cache_mb`, `random_state` and those of `PixelFeatures`, and
+    write the hooks
     ``_check_classifier``, ``_fit_rows`` and ``_rows_proba``.
 
     Attributes
@@ -53,6 +55,9 @@ class PixelSegmenter(SemanticSegmenter):
     known_classes_ : (k,) int32
         Those of which pixels were drawn.
     feature_names_ : list of str
+        Those that the classifier sees.
+    chosen_ : (F,) int32 or None
+        Places of these among all, if not all were selected.
     training_ : object or None
         What `refit` learns from; None after loading.
     """
@@ -87,6 +92,8 @@ class PixelSegmenter(SemanticSegmenter):
     def _check_params(self):
         check_int(self._caller, "max_samples", self.max_samples, low=1)
         check_real(self._caller, "cache_mb", self.cache_mb, low=0)
+        if self.n_features_to_select is not None:
+            check_int(self._caller, "n_features_to_select", self.n_features_to_select, low=1)
         if self.smoothing is not None:
             check_choice(self._caller, "smoothing", self.smoothing, SMOOTHINGS)
         check_real(self._caller, "smoothness", self.smoothness, low=0)
@@ -103,6 +110,12 @@ class PixelSegmenter(SemanticSegmenter):
             self.extra,
         )
 
+    def _selected_features(self) -> PixelFeatures:
+        every = self._pixel_features()
+        if self.chosen_ is None:
+            return every
+        return replace(every, chosen=tuple(self.chosen_.tolist()))
+
     def _learn(self, batch, targets, weights):
         self._learn_from(_Training(batch, targets, weights, FeatureCache(self.cache_mb)))
 
@@ -112,6 +125,7 @@ class PixelSegmenter(SemanticSegmenter):
 
     def _fit(self, images, labels, sample_weight):
         rng = check_random_state(self.random_state)
+        self.chosen_ = None  # all are computed, to select some
         weights = sample_weight or [None] * len(images)
         chosen = self._draw_pixels(labels, weights, rng)
         rows, classes, row_weights = [], [], []
@@ -122,16 +136,19 @@ class PixelSegmenter(SemanticSegmenter):
             classes.append(label.ravel()[pixels])
             if weight is not None:
                 row_weights.append(weight.ravel()[pixels])
-        features, n_channels = self._pixel_features(), images[0].shape[-1]
-        n_extra = rows[0].shape[1] - len(features.names(n_channels, images[0].ndim - 1))
-        self.feature_names_ = features.names(n_channels, images[0].ndim - 1, n_extra)
+        rows = np.concatenate(rows)
         # Class ids, not indices, so that a class_weight dict means what the user wrote.
-        self.known_classes_ = self._fit_rows(
-            np.concatenate(rows),
-            self.classes_[np.concatenate(classes)],
-            np.concatenate(row_weights) if row_weights else None,
-            rng,
-        )
+        classes = self.classes_[np.concatenate(classes)]
+        row_weights = np.concatenate(row_weights) if row_weights else None
+        n_channels, ndim = images[0].shape[-1], images[0].ndim - 1
+        n_extra = rows.shape[1] - len(self._pixel_features().names(n_channels, ndim))
+        if self.n_features_to_select is not None and self.n_features_to_select < rows.shape[1]:
+            self.chosen_ = select_features(
+                rows, classes, row_weights, self.n_features_to_select, rng
+            )
+            rows = np.ascontiguousarray(rows[:, self.chosen_])
+        self.feature_names_ = self._selected_features().names(n_channels, ndim, n_extra)
+        self.known_classes_ = self._fit_rows(rows, classes, row_weights, rng)
 
     def _rows_of(self, image, pixels, keep) -> NDArray[np.float32]:
         """Features (n, F) of some pixels, given by ascending flat indices.
@@ -181,14 +198,17 @@ class PixelSegmenter(SemanticSegmenter):
         peak : float, optional
             `peak_of` the image if that is known.
         """
-        features, every = self._pixel_features(), None
+        features, chosen, every = self._selected_features(), self.chosen_, None
         if self.training_ and isinstance(image, np.ndarray):
-            every = self.training_.cache.get(image, features)
+            every = self.training_.cache.get(image, self._pixel_features())
         if every is None and peak is None:
             peak = peak_of(image)
 
         def one_tile(tile):
-            use(tile, features.compute(image, tile, peak) if every is None else every[tile])
+            if every is None:
+                use(tile, features.compute(image, tile, peak))
+            else:
+                use(tile, every[tile] if chosen is None else every[tile][..., chosen])
 
         map_items(one_tile, filter(wanted, tiles or self._tiles(image.shape[:-1])))
 
@@ -453,12 +473,25 @@ class PixelSegmenter(SemanticSegmenter):
         return state
 
     def _get_state(self) -> dict[str, Any]:
-        names = ("n_channels_", "classes_", "known_classes_", "feature_names_")
+        names = ("n_channels_", "classes_", "known_classes_", "feature_names_", "chosen_")
         return {name: getattr(self, name) for name in names}
 
     def _set_state(self, state):
         self.n_channels_ = check_int("n_channels_", "its value", state["n_channels_"], low=1)
         self.classes_, self.known_classes_ = state["classes_"], state["known_classes_"]
         self.feature_names_, self.training_ = state["feature_names_"], None
+        self.chosen_ = _check_chosen(state["chosen_"], len(self.feature_names_))
         if not np.isin(self.known_classes_, self.classes_).all():
             raise ValueError("its classifier knows classes that the segmenter does not")
+
+
+def _check_chosen(chosen: Any, n: int) -> NDArray[np.int32] | None:
+    """Check the places of `n` selected features in a model file."""
+    if chosen is not None and not (
+        isinstance(chosen, np.ndarray)
+        and chosen.dtype == np.int32
+        and chosen.shape == (n,)
+        and (np.diff(chosen, prepend=-1) > 0).all()
+    ):
+        raise ValueError("its selected features are not ascending places of its features")
+    return chosen

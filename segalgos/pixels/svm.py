@@ -108,6 +108,9 @@ class SVMSegmenter(PixelSegmenter):
         activations of a net, say. With an attribute ``halo``, how many pixels it looks
         away, images are worked on in tiles; without it as a whole. A model file cannot
         hold it.
+    n_features_to_select : int, optional
+        Learn from so many features only, those that matter most to a random forest of all:
+        prediction computes no others.
     max_samples : int, default=4000
         Labelled pixels to learn from, of each class about as many.
     n_rounds : int, default=1
@@ -132,6 +135,7 @@ class SVMSegmenter(PixelSegmenter):
     ----------
     classes_ : (K,) int32
     feature_names_ : list of str
+        Those that are learned from.
     mean_, scale_ : (F,) float64
         Taken off the features, and what they are divided by; inf for those that are
         constant, so that they count for nothing.
@@ -217,6 +221,7 @@ class SVMSegmenter(PixelSegmenter):
         per_channel: bool = False,
         spacing: Sequence[float] | None = None,
         extra: Callable[[NDArray[np.float32]], ArrayLike] | None = None,
+        n_features_to_select: int | None = None,
         max_samples: int = 4000,
         n_rounds: int = 1,
         probability: bool = True,
@@ -239,6 +244,7 @@ class SVMSegmenter(PixelSegmenter):
         self.per_channel = per_channel
         self.spacing = spacing
         self.extra = extra
+        self.n_features_to_select = n_features_to_select
         self.max_samples = max_samples
         self.n_rounds = n_rounds
         self.probability = probability

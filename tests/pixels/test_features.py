@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -171,6 +172,21 @@ def test_asking_for_less_changes_nothing(image):
         alone = by_name(image, (1, 3), features=(kind,))
         for name, plane in alone.items():
             np.testing.assert_array_equal(plane, every[name])
+
+
+@pytest.mark.parametrize("n_axes", [2, 3])
+@pytest.mark.parametrize("n_chosen", [1, 5, 20])
+def test_chosen_features_are_those_of_all(n_axes, n_chosen):
+    rng = np.random.default_rng(n_axes)
+    image = rng.random((*(24, 21, 9)[:n_axes], 3)).astype(np.float32)
+    kinds = KINDS if n_axes == 2 else NO_LAB
+    every = PixelFeatures((4, 1, 2), kinds, True, extra=lambda part: part[..., :2] ** 2)
+    whole, names = every.compute(image), every.names(3, n_axes, 2)
+    for _ in range(6):
+        chosen = np.sort(rng.choice(len(names), n_chosen, replace=False))
+        some = replace(every, chosen=tuple(chosen.tolist()))
+        np.testing.assert_array_equal(some.compute(image), whole[..., chosen])
+        assert some.names(3, n_axes, 2) == [names[i] for i in chosen]
 
 
 def test_structure_tensor_tells_a_corner_from_an_edge():

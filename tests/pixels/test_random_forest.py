@@ -3,7 +3,7 @@ import pytest
 from skimage import data, measure
 from sklearn.base import clone
 
-from segalgos import RandomForestSegmenter, smooth_proba
+from segalgos import RandomForestSegmenter, load, smooth_proba
 from segalgos.pixels import segmenter as pixel_segmenter
 
 
@@ -74,6 +74,30 @@ def test_tiles_change_nothing(coins, choice, monkeypatch):
     np.testing.assert_array_equal(again.predict_proba(image), whole)
 
 
+def test_selected_features_are_those_that_matter(tmp_path):
+    """The class is the second channel's value; others are noise."""
+    rng = np.random.default_rng(0)
+    image = rng.random((60, 60, 3)).astype(np.float32)
+    truth = (image[..., 1] > 0.5).astype(int)
+    scribbles = np.where(rng.random(truth.shape) < 0.3, truth, -1)
+    segmenter = RandomForestSegmenter(
+        10, scales=(0.3, 2), n_features_to_select=2, random_state=0, channel_axis=-1
+    )
+    segmenter.fit(image, scribbles)
+    assert len(segmenter.feature_names_) == len(segmenter.feature_importances_) == 2
+    assert "gaussian[1] 0.3" in segmenter.feature_names_
+    labels = segmenter.predict(image)
+    assert (labels == truth).mean() > 0.98
+    other = rng.random((40, 30, 3)).astype(np.float32)  # not kept: its features are computed
+    assert (segmenter.predict(other) == (other[..., 1] > 0.5)).mean() > 0.9
+    segmenter.save(tmp_path / "model")
+    np.testing.assert_array_equal(load(tmp_path / "model").predict(image), labels)
+    again = clone(segmenter).fit(image, np.full(truth.shape, 0)).refit(0, scribbles)
+    np.testing.assert_array_equal(again.predict(image), labels)
+    everything = clone(segmenter).set_params(n_features_to_select=1000).fit(image, scribbles)
+    assert len(everything.feature_names_) > 2
+
+
 @pytest.mark.parametrize("smoothing", ["random_walker", "graph_cut"])
 def test_smoothing_removes_specks(coins, smoothing):
     image, truth = coins
@@ -141,6 +165,7 @@ def test_segments_a_volume():
         ({"max_samples": 0}, "max_samples is 0"),
         ({"smoothing": "median"}, "smoothing is 'median'"),
         ({"smoothness": -1}, "smoothness is -1"),
+        ({"n_features_to_select": 0}, "n_features_to_select is 0"),
         ({"cache_mb": -1}, "cache_mb is -1"),
         ({"class_weight": "rare"}, "class_weight is 'rare'"),
     ],

@@ -224,10 +224,13 @@ def test_bad_parameters_are_named(options, match):
         ("sigmoids_", np.zeros((2, 2))),
         ("machine_", None),
         ("one_vs_one_", 1),
+        ("chosen_", np.arange(3, dtype=np.int32)),
+        ("chosen_", np.zeros(16, np.int32)),
+        ("chosen_", "all"),
     ],
 )
 def test_bad_states_are_refused(fitted, name, value):
     state = fitted._get_state()
     SVMSegmenter()._set_state(dict(state))
-    with pytest.raises(ValueError, match=r"fit together|float64|above 0"):
+    with pytest.raises(ValueError, match=r"fit together|float64|above 0|ascending"):
         SVMSegmenter()._set_state(state | {name: value})
