@@ -13,6 +13,7 @@ import math
 import re
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from segalgos import catalog
 from segalgos.bench.statistics import Standing, Table, build_tables
@@ -115,13 +116,19 @@ def measured(render, heading) -> str:
     return "\n\n".join(parts)
 
 
+def script(name: str) -> ModuleType:
+    """A script of ``benchmarks/peers``, imported."""
+    if name not in sys.modules:
+        path = ROOT / "benchmarks" / "peers" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(name, path)
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
 def peers() -> str:
     """Tables of ours against other packages, from the rows of ``benchmarks/peers``."""
-    path = ROOT / "benchmarks" / "peers" / "measure.py"
-    spec = importlib.util.spec_from_file_location("measure", path)
-    measure = importlib.util.module_from_spec(spec)
-    sys.modules["measure"] = measure  # dataclasses look their module up
-    spec.loader.exec_module(measure)
+    measure = script("measure")
     parts = []
     for path in sorted((RESULTS / "peers").glob("*/results.jsonl")):
         rows = [json.loads(line) for line in path.read_text().splitlines()]
@@ -130,6 +137,20 @@ def peers() -> str:
         parts += [
             rst(measure.table(rows)),
             f"``{about['command']}``, {machine['cpu']}, {machine['threads']} threads.",
+        ]
+    return "\n\n".join(parts)
+
+
+def scribbles() -> str:
+    """Quality of pixel classifiers that learned from a few strokes, ours and a peer's."""
+    script("measure")  # which it imports
+    parts = []
+    for path in sorted((RESULTS / "scribbles").glob("*/results.jsonl")):
+        rows, _ = read_rows(path)
+        about = json.loads((path.parent / "about.json").read_text())
+        parts += [
+            rst(script("scribbles").table(rows)),
+            f"``{about['command']}``, {about['machine']['cpu']}.",
         ]
     return "\n\n".join(parts)
 
@@ -174,6 +195,7 @@ def outputs() -> dict[Path, str]:
         ROOT / "README.md": readme,
         ROOT / "docs" / "_generated" / "methods.rst": rst(methods_table()) + "\n",
         ROOT / "docs" / "_generated" / "results.rst": results + "\n",
+        ROOT / "docs" / "_generated" / "scribbles.rst": scribbles() + "\n",
         ROOT / "docs" / "_generated" / "superpixels.rst": superpixels() + "\n",
         ROOT / "docs" / "_generated" / "peers.rst": peers() + "\n",
     }
