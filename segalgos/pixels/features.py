@@ -15,19 +15,27 @@ from segalgos.parallel import map_strips
 from segalgos.pixels._filters import gaussian_taps
 from segalgos.pixels._scale import STRIP, Scale, interleave, split, whole_step
 
-__all__ = ["DEFAULT_FEATURES", "KINDS", "PixelFeatures", "feature_names", "pixel_features"]
+__all__ = ["KINDS", "PixelFeatures", "feature_names", "pixel_features"]
 
 COLOUR = ("gaussian", "gradient", "mean")  # of each channel, always
 TEXTURE = ("laplacian", "difference", "structure", "hessian", "deviation", "median")
 PLACE = ("lab", "position")  # of the pixel itself, at no scale
 KINDS = (*COLOUR, *TEXTURE, *PLACE)
 DEFAULT_FEATURES = ("gaussian", "gradient", "laplacian", "deviation", "structure", "hessian")
+COLOUR_FEATURES = (*DEFAULT_FEATURES, "lab")  # where there are three channels
 
 ORDERS = {"gradient": 1, "structure": 1, "laplacian": 2, "hessian": 2}  # of derivatives
 MAX_SIGMA = 1000  # pixels; a window's cost grows with it
 
 
 # --- which features, and what they are called --------------------------------------------
+
+
+def _kinds(features: Sequence[str] | None, n_channels: int) -> Sequence[str]:
+    """The kinds that were asked for, or by default."""
+    if features is not None:
+        return features
+    return COLOUR_FEATURES if n_channels == 3 else DEFAULT_FEATURES
 
 
 def _groups(
@@ -48,7 +56,7 @@ def feature_names(
     scales: Sequence[float] = (1, 2, 4, 8),
     ndim: int = 2,
     *,
-    features: Sequence[str] = DEFAULT_FEATURES,
+    features: Sequence[str] | None = None,
     per_channel: bool = False,
     n_extra: int = 0,
 ) -> list[str]:
@@ -60,7 +68,7 @@ def feature_names(
     scales : sequence of float, default=(1, 2, 4, 8)
     ndim : {2, 3}, default=2
         Spatial axes.
-    features : sequence of str
+    features : sequence of str, optional
         Kinds.
     per_channel : bool, default=False
     n_extra : int, default=0
@@ -72,7 +80,7 @@ def feature_names(
         Like ``"gradient[0] 2"``, ``"hessian1 4"`` or ``"position0"``: kind, which of its
         numbers if there are several, channel (none for the channels' mean), scale.
     """
-    names = []
+    names, features = [], _kinds(features, n_channels)
     for scale in scales:
         for kind, channel, columns in _groups(features, per_channel, n_channels, ndim):
             where = "" if channel is None else f"[{channel}]"
@@ -105,7 +113,7 @@ class PixelFeatures:
     Parameters
     ----------
     scales : tuple of float
-    features : tuple of str
+    features : tuple of str or None
     per_channel : bool
     spacing : tuple of float or None
     extra : callable or None
@@ -118,7 +126,7 @@ class PixelFeatures:
     """
 
     scales: tuple[float, ...]
-    features: tuple[str, ...] = DEFAULT_FEATURES
+    features: tuple[str, ...] | None = None
     per_channel: bool = False
     spacing: tuple[float, ...] | None = None
     extra: Callable[[NDArray], NDArray] | None = None
@@ -130,7 +138,7 @@ class PixelFeatures:
         cls,
         caller: str,
         scales: Any,
-        features: Any = DEFAULT_FEATURES,
+        features: Any = None,
         per_channel: Any = False,
         spacing: Any = None,
         extra: Any = None,
@@ -142,7 +150,7 @@ class PixelFeatures:
         caller : str
             For the messages.
         scales : sequence of float
-        features : sequence of str
+        features : sequence of str or None
         per_channel : bool
         spacing : sequence of float or None
         extra : callable or None
@@ -179,7 +187,8 @@ class PixelFeatures:
                 )
             if getattr(extra, "halo", None) is not None:
                 check_int(caller, "extra.halo", extra.halo, low=0)
-        features = _check_features(caller, features, extra)
+        if features is not None:
+            features = _check_features(caller, features, extra)
         per_channel = check_bool(caller, "per_channel", per_channel)
         return cls(scales, features, per_channel, spacing, extra, caller)
 
@@ -235,7 +244,7 @@ class PixelFeatures:
 
     def _reach(self, ndim):
         """How far the filters look, in pixels along each axis."""
-        reach = []
+        reach, kinds = [], _kinds(self.features, 1)  # lab looks no farther than its pixel
         for size in self.spacing or (1.0,) * ndim:
             farthest = 0
             for scale in self.scales:
@@ -251,7 +260,7 @@ class PixelFeatures:
                     "mean": step,
                     "deviation": step,
                 }
-                farthest = max([farthest, *(of_kind.get(kind, 0) for kind in self.features)])
+                farthest = max([farthest, *(of_kind.get(kind, 0) for kind in kinds)])
             reach.append(farthest)
         return tuple(reach)
 
@@ -305,7 +314,7 @@ class PixelFeatures:
     def _at_no_scale(self, image, region, peak, extra):
         """Each feature that is not of a scale."""
         shape = image.shape[:-1]
-        for kind in self.features:
+        for kind in _kinds(self.features, image.shape[-1]):
             if kind == "lab":
                 white = data_range_of(np.array([peak]))
                 colours = np.ascontiguousarray(np.maximum(image[region], 0))
@@ -323,7 +332,7 @@ class PixelFeatures:
                 f"{self.caller}: spacing has {len(self.spacing)} numbers, but the image has {ndim} "
                 "spatial axes: pass one for each, or channel_axis."
             )
-        if "lab" in self.features and n_channels != 3:
+        if "lab" in (self.features or ()) and n_channels != 3:
             raise ValueError(
                 f"{self.caller}: features has 'lab', but the image has {n_channels} channels, "
                 "expected 3 (red, green, blue): leave 'lab' out."
@@ -335,7 +344,9 @@ class PixelFeatures:
         Gives how many these are, and how many there would be if all were chosen.
         """
         ndim, n_channels = image.ndim - 1, image.shape[-1]
-        groups = list(_groups(self.features, self.per_channel, n_channels, ndim))
+        groups = list(
+            _groups(_kinds(self.features, n_channels), self.per_channel, n_channels, ndim)
+        )
         if not groups:
             return 0, 0
         # Work near 1 so that squares of huge values stay finite; a power of two is exact.
@@ -505,7 +516,7 @@ def pixel_features(
     image: ArrayLike,
     scales: Sequence[float] = (1, 2, 4, 8),
     *,
-    features: Sequence[str] = DEFAULT_FEATURES,
+    features: Sequence[str] | None = None,
     per_channel: bool = False,
     spacing: Sequence[float] | None = None,
     extra: Callable[[NDArray[np.float32]], ArrayLike] | None = None,
@@ -519,9 +530,9 @@ def pixel_features(
         Any real dtype; intensities keep their range.
     scales : sequence of float, default=(1, 2, 4, 8)
         Standard deviations of the Gaussians: in pixels, or in the unit of `spacing`.
-    features : sequence of str
+    features : sequence of str, optional
         Kinds, in the order that they are wanted; see Notes. By default gaussian, gradient,
-        laplacian, deviation, structure and hessian.
+        laplacian, deviation, structure, hessian and, where there are three channels, lab.
     per_channel : bool, default=False
         Whether kinds of texture are taken of each channel instead of the channels' mean.
     spacing : sequence of float, optional

@@ -16,7 +16,6 @@ from sklearn.utils.validation import has_fit_parameter
 
 from segalgos.base import Traits
 from segalgos.parallel import one_blas_thread
-from segalgos.pixels.features import DEFAULT_FEATURES
 from segalgos.pixels.segmenter import PixelSegmenter
 
 __all__ = ["PixelClassifierSegmenter"]
@@ -56,7 +55,7 @@ class PixelClassifierSegmenter(PixelSegmenter):
     scales : sequence of float, default=(1, 2, 4, 8)
         Standard deviations of the filters, in pixels: about the half widths of what
         tells classes apart.
-    features : sequence of str
+    features : sequence of str, optional
         Kinds of features, see `segalgos.pixel_features`.
     per_channel : bool, default=False
         Describe the texture of each channel, not of their mean.
@@ -140,7 +139,7 @@ class PixelClassifierSegmenter(PixelSegmenter):
         estimator: BaseEstimator | None = None,
         *,
         scales: Sequence[float] = (1, 2, 4, 8),
-        features: Sequence[str] = DEFAULT_FEATURES,
+        features: Sequence[str] | None = None,
         per_channel: bool = False,
         spacing: Sequence[float] | None = None,
         extra: Callable[[NDArray[np.float32]], ArrayLike] | None = None,

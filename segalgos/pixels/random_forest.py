@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from segalgos.base import Traits
-from segalgos.pixels.features import DEFAULT_FEATURES
 from segalgos.pixels.forest import RandomForest, check_forest
 from segalgos.pixels.segmenter import PixelSegmenter
 
@@ -29,7 +28,7 @@ class RandomForestSegmenter(PixelSegmenter):
     scales : sequence of float, default=(1, 2, 4, 8)
         Standard deviations of the filters, in pixels: about the half widths of what
         tells classes apart.
-    features : sequence of str
+    features : sequence of str, optional
         Kinds of features, see `segalgos.pixel_features`.
     per_channel : bool, default=False
         Describe the texture of each channel, not of their mean.
@@ -127,7 +126,7 @@ class RandomForestSegmenter(PixelSegmenter):
         n_estimators: int = 50,
         *,
         scales: Sequence[float] = (1, 2, 4, 8),
-        features: Sequence[str] = DEFAULT_FEATURES,
+        features: Sequence[str] | None = None,
         per_channel: bool = False,
         spacing: Sequence[float] | None = None,
         extra: Callable[[NDArray[np.float32]], ArrayLike] | None = None,

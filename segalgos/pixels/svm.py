@@ -22,7 +22,6 @@ from segalgos.checks import (
 from segalgos.parallel import map_strips, one_blas_thread
 from segalgos.pixels._kernel_machine import MAX_DEGREE, Kernel, KernelMachine, pairs_of, vote
 from segalgos.pixels.calibration import couple_pairs, fit_sigmoid
-from segalgos.pixels.features import DEFAULT_FEATURES
 from segalgos.pixels.sampling import draw_balanced
 from segalgos.pixels.segmenter import PixelSegmenter
 
@@ -97,7 +96,7 @@ class SVMSegmenter(PixelSegmenter):
     scales : sequence of float, default=(1, 2, 4, 8)
         Standard deviations of the filters, in pixels: about the half widths of what
         tells classes apart.
-    features : sequence of str
+    features : sequence of str, optional
         Kinds of features, see `segalgos.pixel_features`.
     per_channel : bool, default=False
         Describe the texture of each channel, not of their mean.
@@ -217,7 +216,7 @@ class SVMSegmenter(PixelSegmenter):
         n_components: int = 300,
         class_weight: Any = None,
         scales: Sequence[float] = (1, 2, 4, 8),
-        features: Sequence[str] = DEFAULT_FEATURES,
+        features: Sequence[str] | None = None,
         per_channel: bool = False,
         spacing: Sequence[float] | None = None,
         extra: Callable[[NDArray[np.float32]], ArrayLike] | None = None,

@@ -203,6 +203,19 @@ def test_deviation_survives_a_large_offset(image):
     np.testing.assert_allclose(far, near, rtol=5e-3)
 
 
+def test_colour_is_described_by_default():
+    named = ("gaussian", "gradient", "laplacian", "deviation", "structure", "hessian")
+    rng = np.random.default_rng(0)
+    for n_channels, more in ((1, ()), (3, ("lab",)), (4, ())):
+        image = rng.random((9, 8, n_channels))
+        features = pixel_features(image, (1, 2), channel_axis=-1)
+        expected = pixel_features(image, (1, 2), features=named + more, channel_axis=-1)
+        np.testing.assert_array_equal(features, expected)
+        assert feature_names(n_channels, (1, 2))[-3:] == (
+            ["lab0", "lab1", "lab2"] if more else ["structure1 2", "hessian0 2", "hessian1 2"]
+        )
+
+
 def test_lab_is_scikit_images():
     photo = data.astronaut()[100:120, 100:130]
     for image in (photo, photo / 255, photo.astype(np.float32)):
