@@ -33,9 +33,9 @@ for label, places in strokes.items():
 
 # %%
 # Features at larger scales see more of the surroundings: nuclei of a gland and of the tissue are
-# alike, but not what is around them. Strokes reach from
-# one border to the next, or borders would be taken for something else. The SVM's boundary between classes is smooth, the forest's
-# is made of steps along features, and nearest neighbours follow every stroke.
+# alike, but not what is around them. Strokes reach from one border to the next, or borders would
+# be taken for something else. The SVM's boundary between classes is smooth, the forest's is made
+# of steps along features, and nearest neighbours follow every stroke.
 
 scales = (1, 2, 4, 8, 16)
 neighbours = make_pipeline(StandardScaler(), KNeighborsClassifier(15))
