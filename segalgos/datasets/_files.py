@@ -18,18 +18,19 @@ from segalgos.datasets.base import Dataset, Info, Sample
 from segalgos.files import IMAGE_SUFFIXES, read_image, read_labels
 
 
-def find_folder(folder: str, marks: Sequence[str], root: str | Path | None) -> Path | None:
+def find_folder(
+    info: Info, root: str | Path | None, marks: Sequence[str] | None = None
+) -> Path | None:
     """Where a data set's files are, or None.
 
     Parameters
     ----------
-    folder : str
-        Usual name of the data set's folder.
-    marks : sequence of str
-        Paths inside the data set of which one must exist.
+    info : Info
     root : path or None
         The data set's folder, or the one that holds it. By default the folder
         named by the environment variable ``SEGALGOS_DATA``.
+    marks : sequence of str, optional
+        Look for these instead of those of `info`.
 
     Returns
     -------
@@ -39,15 +40,17 @@ def find_folder(folder: str, marks: Sequence[str], root: str | Path | None) -> P
     base = root if root is not None else os.environ.get("SEGALGOS_DATA")
     if not base:
         return None
-    places = (Path(base), Path(base) / folder)
+    places = (Path(base), Path(base) / info.folder)
+    marks = info.marks if marks is None else marks
     return next((p for p in places for mark in marks if (p / mark).exists()), None)
 
 
-def require_folder(info: Info, folder: str, marks: Sequence[str], root: str | Path | None) -> Path:
+def require_folder(info: Info, root: str | Path | None, marks: Sequence[str] | None = None) -> Path:
     """As :func:`find_folder`; ``FileNotFoundError`` with the remedy when there is none."""
-    found = find_folder(folder, marks, root)
+    found = find_folder(info, root, marks)
     if found is not None:
         return found
+    folder, marks = info.folder, info.marks if marks is None else marks
     if root is not None:
         where = f"root={str(root)!r} and its subfolder {folder!r}"
     elif os.environ.get("SEGALGOS_DATA"):

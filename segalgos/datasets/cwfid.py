@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from segalgos.datasets._files import (
     check_same_size,
-    find_folder,
     list_images,
     pack_colours,
     pair_files,
@@ -21,7 +20,7 @@ from segalgos.datasets._files import (
 from segalgos.datasets.base import Dataset, Info
 from segalgos.files import read_image, read_labels
 
-__all__ = ["CLASSES", "INFO", "load", "locate"]
+__all__ = ["CLASSES", "INFO", "load"]
 
 CLASSES = ("soil", "crop", "weed")
 
@@ -35,9 +34,10 @@ INFO = Info(
     "Computer Vision Based Precision Agriculture Tasks', ECCV 2014 Workshops",
     source="the Crop/Weed Field Image Dataset, https://github.com/cwfid/dataset",
     summary="Carrot seedlings and weeds in a field, with leaves and soil told apart by pixel.",
+    folder="CWFID",
+    marks=("annotations",),
 )
 
-_FOLDER, _MARKS = "CWFID", ("annotations",)
 # The authors' list (train_test_split.yaml) has image 28 in both parts; here it trains.
 _TEST = frozenset((1, 3, 4, 9, 10, 13, 15, 21, 22, 26, 29, 30, 32, 35, 39, 44, 47, 48, 54, 60))
 _PARTS = {
@@ -47,22 +47,6 @@ _PARTS = {
 }
 # Colours of the annotations, packed as 0xRRGGBB.
 _MEANING = {0x000000: 0, 0x00FF00: 1, 0xFF0000: 2}
-
-
-def locate(root: str | Path | None = None) -> Path | None:
-    """The folder that holds ``annotations``, or None.
-
-    Parameters
-    ----------
-    root : path, optional
-        As for :func:`load`.
-
-    Returns
-    -------
-    Path or None
-        None if it is not here.
-    """
-    return find_folder(_FOLDER, _MARKS, root)
 
 
 def load(*, split: str = "train", root: str | Path | None = None) -> Dataset:
@@ -100,7 +84,7 @@ def load(*, split: str = "train", root: str | Path | None = None) -> Dataset:
     .. [1] S. Haug, J. Ostermann, "A Crop/Weed Field Image Dataset for the Evaluation of
        Computer Vision Based Precision Agriculture Tasks", ECCV 2014 Workshops.
     """
-    folder = require_folder(INFO, _FOLDER, _MARKS, root)
+    folder = require_folder(INFO, root)
     images = pick_split(INFO, split, list_images(folder / "images"), _PARTS, folder)
     pairs = pair_files(INFO, images, lambda image: _beside(image, "annotation"))
     pair_files(INFO, images, lambda image: _beside(image, "mask"))

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 from segalgos.datasets._files import (
-    find_folder,
     list_images,
     pair_files,
     pick_split,
@@ -16,7 +15,7 @@ from segalgos.datasets._files import (
 )
 from segalgos.datasets.base import Dataset, Info
 
-__all__ = ["CLASSES", "INFO", "load", "locate"]
+__all__ = ["CLASSES", "INFO", "load"]
 
 CLASSES = ("membrane", "cell")
 
@@ -32,27 +31,12 @@ INFO = Info(
     source="the labelled stack of the ISBI 2012 challenge, as PNG in "
     "https://github.com/zhixuhao/unet (data/membrane/train)",
     summary="Slices of a fly's nerve cord, the insides of cells told from membranes.",
+    folder="ISBI2012",
+    marks=("train/label",),
 )
 
-_FOLDER, _MARKS = "ISBI2012", ("train/label",)
 _PARTS = {"train": range(18), "val": range(18, 24), "test": range(24, 30)}
 _MEANING = {0: 0, 255: 1}
-
-
-def locate(root: str | Path | None = None) -> Path | None:
-    """The folder that holds ``train/label``, or None.
-
-    Parameters
-    ----------
-    root : path, optional
-        As for :func:`load`.
-
-    Returns
-    -------
-    Path or None
-        None if it is not here.
-    """
-    return find_folder(_FOLDER, _MARKS, root)
 
 
 def load(*, split: str = "train", root: str | Path | None = None) -> Dataset:
@@ -92,7 +76,7 @@ def load(*, split: str = "train", root: str | Path | None = None) -> Dataset:
        Drosophila Brain by Computer-Assisted Serial Section Electron Microscopy", PLoS
        Biology 8(10), 2010.
     """
-    folder = require_folder(INFO, _FOLDER, _MARKS, root)
+    folder = require_folder(INFO, root)
     slices = pick_split(INFO, split, list_images(folder / "train" / "image"), _PARTS, folder)
     pairs = pair_files(INFO, slices, lambda image: image.parents[1] / "label" / f"{image.stem}.png")
     decode = partial(read_classes, INFO.name, _MEANING)

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segalgos.datasets._files import (
-    find_folder,
     list_images,
     pair_files,
     pick_split,
@@ -19,10 +18,12 @@ from segalgos.datasets._files import (
 )
 from segalgos.datasets.base import Dataset, Info
 
-__all__ = ["CLASSES", "INFO", "KINDS", "load", "locate"]
+__all__ = ["CLASSES", "INFO", "KINDS", "load"]
 
 KINDS = ("blowhole", "break", "crack", "fray", "uneven")
 CLASSES = ("intact", "defect")
+
+_MARKS = tuple(f"MT_{kind.title()}" for kind in (*KINDS, "free"))
 
 INFO = Info(
     name="magnetictile",
@@ -34,28 +35,13 @@ INFO = Info(
     "Tile', CASE 2018; The Visual Computer 36, 2020",
     source="Magnetic-Tile-Defect, https://github.com/abin24/Magnetic-tile-defect-datasets.",
     summary="Grey pictures of tile surfaces with five kinds of defects, most of them small.",
+    folder="MagneticTile",
+    marks=_MARKS,
 )
 
-_FOLDER, _MARKS = "MagneticTile", tuple(f"MT_{kind.title()}" for kind in (*KINDS, "free"))
 # Close running numbers are exposures of one tile; there is a wide gap around this one.
 _FIRST_VAL = 255_000
 _PARTS = {"train": range(_FIRST_VAL), "val": range(_FIRST_VAL, 10_000_000)}
-
-
-def locate(root: str | Path | None = None) -> Path | None:
-    """The folder that holds one of ``MT_Blowhole``, ``MT_Break``, ..., or None.
-
-    Parameters
-    ----------
-    root : path, optional
-        As for :func:`load`.
-
-    Returns
-    -------
-    Path or None
-        None if it is not here.
-    """
-    return find_folder(_FOLDER, _MARKS, root)
 
 
 def load(*, split: str = "train", root: str | Path | None = None, kinds: bool = False) -> Dataset:
@@ -96,7 +82,7 @@ def load(*, split: str = "train", root: str | Path | None = None, kinds: bool = 
     .. [1] Y. Huang, C. Qiu, Y. Guo, X. Wang, K. Yuan, "Surface Defect Saliency of Magnetic
        Tile", CASE 2018; The Visual Computer 36, 85-96, 2020.
     """
-    folder = require_folder(INFO, _FOLDER, _MARKS, root)
+    folder = require_folder(INFO, root)
     present = [folder / mark / "Imgs" for mark in _MARKS if (folder / mark / "Imgs").is_dir()]
     # Masks are PNG files beside their images, which are JPEG.
     images = [path for part in present for path in list_images(part) if path.suffix != ".png"]

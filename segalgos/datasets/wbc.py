@@ -7,7 +7,6 @@ from pathlib import Path
 
 from segalgos.checks import check_int
 from segalgos.datasets._files import (
-    find_folder,
     list_images,
     pair_files,
     pick_split,
@@ -17,9 +16,11 @@ from segalgos.datasets._files import (
 )
 from segalgos.datasets.base import Dataset, Info
 
-__all__ = ["CLASSES", "INFO", "load", "locate"]
+__all__ = ["CLASSES", "INFO", "load"]
 
 CLASSES = ("background", "cytoplasm", "nucleus")
+
+_MARKS = ("Dataset 1", "Dataset 2")
 
 INFO = Info(
     name="wbc",
@@ -32,30 +33,15 @@ INFO = Info(
     "cell images by self-supervised learning', Micron 107, 2018",
     source="segmentation_WBC, https://github.com/zxaoyou/segmentation_WBC",
     summary="Pictures of one white blood cell each, from two laboratories.",
+    folder="WBC",
+    marks=_MARKS,
 )
 
-_FOLDER, _MARKS = "WBC", ("Dataset 1", "Dataset 2")
 _PARTS = (
     {"train": range(1, 91), "val": range(91, 121), "test": range(121, 301)},
     {"train": range(1, 11), "val": range(11, 15), "test": range(15, 101)},
 )
 _MEANING = {0: 0, 128: 1, 255: 2}
-
-
-def locate(root: str | Path | None = None) -> Path | None:
-    """The folder that holds ``Dataset 1`` or ``Dataset 2``, or None.
-
-    Parameters
-    ----------
-    root : path, optional
-        As for :func:`load`.
-
-    Returns
-    -------
-    Path or None
-        None if it is not here.
-    """
-    return find_folder(_FOLDER, _MARKS, root)
 
 
 def load(
@@ -100,7 +86,7 @@ def load(
     if part is not None:
         check_int("wbc", "part", part, low=1, high=len(_MARKS))
     wanted = slice(None) if part is None else slice(part - 1, part)
-    folder = require_folder(INFO, _FOLDER, _MARKS[wanted], root)
+    folder = require_folder(INFO, root, _MARKS[wanted])
     images = [
         image
         for name, parts in zip(_MARKS[wanted], _PARTS[wanted], strict=True)

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 from segalgos.datasets._files import (
-    find_folder,
     list_images,
     pair_files,
     pick_split,
@@ -16,7 +15,7 @@ from segalgos.datasets._files import (
 )
 from segalgos.datasets.base import Dataset, Info
 
-__all__ = ["CLASSES", "INFO", "load", "locate"]
+__all__ = ["CLASSES", "INFO", "load"]
 
 CLASSES = ("background", "horse")
 
@@ -30,28 +29,13 @@ INFO = Info(
     source="the Weizmann horses, https://github.com/shenshutao/image_segmentation "
     "(weizmann_horse_db; scale the images to the size of their masks)",
     summary="Horses in many poses and coats, each cut out by hand.",
+    folder="weizmann_horse_db",
+    marks=("figure_ground",),
 )
 
-_FOLDER, _MARKS = "weizmann_horse_db", ("figure_ground",)
 # Three of the first 200 photographs are there twice (004 and 146, 006 and 018, 118 and 171):
 # a cut behind 171 parts none of them.
 _PARTS = {"train": range(1, 172), "val": range(172, 201), "test": range(201, 329)}
-
-
-def locate(root: str | Path | None = None) -> Path | None:
-    """The folder that holds ``figure_ground``, or None.
-
-    Parameters
-    ----------
-    root : path, optional
-        As for :func:`load`.
-
-    Returns
-    -------
-    Path or None
-        None if it is not here.
-    """
-    return find_folder(_FOLDER, _MARKS, root)
 
 
 def load(*, split: str = "train", root: str | Path | None = None) -> Dataset:
@@ -87,7 +71,7 @@ def load(*, split: str = "train", root: str | Path | None = None) -> Dataset:
     ----------
     .. [1] E. Borenstein, S. Ullman, "Class-specific, top-down segmentation", ECCV 2002.
     """
-    folder = require_folder(INFO, _FOLDER, _MARKS, root)
+    folder = require_folder(INFO, root)
     images = pick_split(INFO, split, list_images(folder / "rgb"), _PARTS, folder)
     pairs = pair_files(INFO, images, lambda image: folder / "figure_ground" / image.name)
     return semantic_dataset(INFO, split, CLASSES, pairs, partial(read_above, 127))

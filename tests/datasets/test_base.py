@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -118,15 +119,16 @@ def test_missing_data_says_where_and_how(tmp_path, monkeypatch):
 
 def test_lookup_order(tmp_path, monkeypatch):
     monkeypatch.delenv("SEGALGOS_DATA", raising=False)
+    toy = replace(INFO, folder="Toy", marks=("mark",))
     (tmp_path / "here" / "Toy" / "mark").mkdir(parents=True)
     (tmp_path / "there" / "Toy" / "mark").mkdir(parents=True)
-    assert find_folder("Toy", ("mark",), None) is None
+    assert find_folder(toy, None) is None
     monkeypatch.setenv("SEGALGOS_DATA", str(tmp_path / "here"))
-    assert find_folder("Toy", ("mark",), None) == tmp_path / "here" / "Toy"
-    assert find_folder("Toy", ("mark",), tmp_path / "there") == tmp_path / "there" / "Toy"
-    assert find_folder("Toy", ("mark",), tmp_path / "there" / "Toy") == tmp_path / "there" / "Toy"
+    assert find_folder(toy, None) == tmp_path / "here" / "Toy"
+    assert find_folder(toy, tmp_path / "there") == tmp_path / "there" / "Toy"
+    assert find_folder(toy, tmp_path / "there" / "Toy") == tmp_path / "there" / "Toy"
     # A root that is given is the only place: nothing else is taken in its stead.
-    assert find_folder("Toy", ("mark",), tmp_path) is None
+    assert find_folder(toy, tmp_path) is None
 
 
 def test_built_in_sets_need_no_place():
