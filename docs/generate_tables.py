@@ -150,7 +150,8 @@ def scribbles() -> str:
         about = json.loads((path.parent / "about.json").read_text())
         parts += [
             rst(script("scribbles").table(rows)),
-            f"``{about['command']}``, {about['machine']['cpu']}.",
+            "; ".join(f"``{command}``" for command in (about["command"], *about.get("again", [])))
+            + f"; {about['machine']['cpu']}.",
         ]
     return "\n\n".join(parts)
 

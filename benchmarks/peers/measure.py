@@ -136,6 +136,16 @@ def about(script: str, packages: tuple[str, ...]) -> dict[str, Any]:
     return {"command": command, "versions": versions(packages), "machine": machine()}
 
 
+def write_notes(folder: Path, notes: dict[str, Any], more: bool) -> None:
+    """Write ``about.json``; with `more` rows were added by a further command."""
+    path = folder / "about.json"
+    if more and path.exists():
+        before = json.loads(path.read_text())
+        again = [*before.get("again", []), notes["command"]]
+        notes = notes | {"command": before["command"], "again": again}
+    path.write_text(json.dumps(notes, indent=1) + "\n")
+
+
 def run(
     script: str, tasks: dict[str, Task], images: dict[str, str], wanted: list[str], out: Path | None
 ) -> list[dict[str, Any]]:
@@ -298,10 +308,5 @@ def main(
     text = markdown(table(rows))
     print(text)
     if arguments.out is not None:
-        notes = about(script, packages)
-        path = arguments.out / "about.json"
-        if arguments.tasks and path.exists():  # some tasks again: the others' command stays
-            before = json.loads(path.read_text())
-            again = [*before.get("again", []), notes["command"]]
-            notes |= {"command": before["command"], "again": again}
-        path.write_text(json.dumps(notes, indent=1) + "\n")
+        # Of some tasks again the others' command stays.
+        write_notes(arguments.out, about(script, packages), more=bool(arguments.tasks))

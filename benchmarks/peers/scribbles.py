@@ -12,7 +12,6 @@ another split. A run that was stopped goes on where it was; `--sets` and `--seed
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure import about, markdown
+from measure import about, markdown, write_notes
 from numpy.typing import NDArray
 
 from segalgos import RandomForestSegmenter, datasets, parallel
@@ -310,29 +309,31 @@ def table(rows: list[dict[str, Any]]) -> list[list[str]]:
     Returns
     -------
     list of list of str
-        Titles; a line for each set and number of strokes, means over seeds (± their standard
-        deviation); then means over sets (± theirs).
+        Titles; for each set a line a number of strokes and one for their mean, means over seeds
+        (± their standard deviation); then means over sets (± theirs).
     """
     apart = differences(rows)
     rivals = [contender for contender in CONTENDERS if contender != PEER]
     lines = [["set", "strokes", "seeds", *CONTENDERS, *(f"{rival}: more" for rival in rivals)]]
     means: dict[tuple[str, str], list[float]] = {}
     for name in SETS:
-        for amount in AMOUNTS:
-            here = [r for r in rows if (r["set"], r["strokes"]) == (name, amount)]
-            if not here:
-                continue
+        of_set = [row for row in rows if row["set"] == name]
+        amounts = [amount for amount in AMOUNTS if any(r["strokes"] == amount for r in of_set)]
+        for amount in [*amounts, "mean"] if len(amounts) > 1 else amounts:
+            here = [row for row in of_set if amount in ("mean", row["strokes"])]
             line = [name, amount, str(len({row["seed"] for row in here}))]
             for contender in CONTENDERS:
                 values = [row["mean_iou"] for row in here if row["contender"] == contender]
                 line.append(f"{statistics.mean(values):.3f}" if values else "–")
             for rival in rivals:
-                values = apart.get((name, amount, rival), [])
+                parts = [apart.get((name, a, rival), []) for a in amounts if amount in ("mean", a)]
+                # Of each seed the mean over the amounts.
+                values = [statistics.mean(of_seed) for of_seed in zip(*parts, strict=False)]
                 if values:
                     means.setdefault((amount, rival), []).append(statistics.mean(values))
                 line.append(_with_spread(values))
             lines.append(line)
-    for amount in AMOUNTS:
+    for amount in (*AMOUNTS, "mean"):
         over = [means.get((amount, rival), []) for rival in rivals]
         if any(over):
             line = [f"mean of {len(over[0])}", amount, "", *[""] * len(CONTENDERS)]
@@ -367,7 +368,7 @@ def main() -> None:
         for row in run(store, sets, arguments.seeds, arguments.data, facts):
             print(f"{row['key']}: {row['mean_iou']:.3f}, {row['seconds']} s", file=sys.stderr)
         rows = store.rows
-    (arguments.out / "about.json").write_text(json.dumps(notes, indent=1) + "\n")
+    write_notes(arguments.out, notes, more=True)
     print(markdown(table(rows)))
 
 
