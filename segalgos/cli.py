@@ -411,6 +411,7 @@ def _run_with_progress(runner, cells, out, limits, cluster, retry_failed) -> lis
             on_start=on_start,
             on_row=on_row,
             on_resume=lambda n_done: progress.update(task, completed=n_done),
+            on_warm_up=lambda: progress.update(task, description="compiling, once"),
         )
 
 
@@ -609,28 +610,20 @@ def methods(as_json: Json = False) -> None:
 @app.command()
 def warmup() -> None:
     """Compile every kernel once, so that later first calls are fast."""
-    import numpy as np
-    from rich.progress import track
+    from rich.progress import Progress
 
-    from segalgos import metrics
+    from segalgos.warmup import warm_up
 
-    rng = np.random.default_rng(0)
-    labels = np.zeros((24, 24), np.int32)
-    labels[:, 12:] = 1
+    names = [entry.key for entry in catalog.ENTRIES if entry.installed]
     started = time.perf_counter()
-    entries = [entry for entry in catalog.ENTRIES if entry.installed]
-    for entry in track(entries, description="compiling", console=err, transient=True):
-        segmenter = entry.load().small()
-        for dtype in (np.uint8, np.float32):
-            image = rng.integers(0, 256, (24, 24, 3)).astype(dtype)
-            target = labels if segmenter.traits.needs_labels else None
-            if not segmenter.traits.takes_prompts:
-                segmenter.fit(image, target).predict(image, mask=labels == 1)
-                segmenter.predict(image)
-    metrics.region_scores(labels, labels)
-    metrics.semantic_scores(labels, labels, 2)
-    metrics.instance_scores(labels, labels)
+    with Progress(console=err, transient=True) as progress:
+        task = progress.add_task("compiling", total=len(names) + 1)
+        failures = warm_up(names, lambda name: progress.advance(task))
+    for name, reason in failures.items():
+        err.print(f"{name}: {reason}", highlight=False, markup=False, soft_wrap=True)
     _out(f"compiled in {time.perf_counter() - started:.1f} s")
+    if failures:
+        raise typer.Exit(PARTIAL)
 
 
 @app.command()

@@ -11,6 +11,7 @@ from skimage import data
 import segalgos
 from segalgos import cli
 from segalgos.files import read_image, read_labels, write_image, write_labels
+from segalgos.warmup import warm_up
 
 
 @pytest.fixture
@@ -214,3 +215,11 @@ def test_warmup_compiles(run):
     code, out, _ = run("warmup")
     assert code == 0
     assert "compiled in" in out
+
+
+def test_a_method_that_cannot_be_compiled_keeps_no_other_from_it():
+    done = []
+    failures = warm_up(["kmeans", "no_such_method", "slic"], done.append)
+    assert sorted(done) == ["kmeans", "metrics", "no_such_method", "slic"]
+    assert set(failures) == {"no_such_method"}
+    assert "no_such_method" in failures["no_such_method"]

@@ -1,5 +1,7 @@
 """Run cells one by one, or on a dask cluster, and keep every finished row.
 
+Kernels are compiled before, so that no cell's time has a part of that.
+
 Each cell is a process watched by a keeper (see ``keeper.py``): a method that crashes,
 hangs, eats memory or floods its output spoils its own row and nothing else.
 """
@@ -24,6 +26,7 @@ from typing import Any
 from segalgos.bench.store import Store, safe_name
 from segalgos.bench.suite import Cell
 from segalgos.files import atomic_path
+from segalgos.warmup import warm_up
 
 __all__ = ["Limits", "default_memory", "run_cell", "run_cells"]
 
@@ -179,6 +182,7 @@ def run_cells(
     cluster: str | None = None,
     retry_failed: bool = False,
     on_resume: Callable[[int], None] = lambda n_done: None,
+    on_warm_up: Callable[[], None] = lambda: None,
     on_start: Callable[[Cell], None] = lambda cell: None,
     on_row: Callable[[dict[str, Any]], None] = lambda row: None,
 ) -> list[dict[str, Any]]:
@@ -194,9 +198,9 @@ def run_cells(
         Address of a dask scheduler that runs the cells instead of this process.
     retry_failed : bool, default=False
         Run cells again whose last row is not "ok".
-    on_resume, on_start, on_row : callable
-        Told how many cells are done already, of each cell that begins and of each row
-        that is stored, for progress.
+    on_resume, on_warm_up, on_start, on_row : callable
+        Told how many cells are done already, that kernels are being compiled, of each cell
+        that begins and of each row that is stored, for progress.
 
     Returns
     -------
@@ -209,6 +213,10 @@ def run_cells(
         done = {key for key, row in latest.items() if row["status"] == "ok" or not retry_failed}
         todo = [cell for key, cell in wanted.items() if key not in done]
         on_resume(len(done))
+        ours = sorted({cell.method.target for cell in todo if ":" not in cell.method.target})
+        if ours and not cluster:
+            on_warm_up()
+            warm_up(ours)  # what fails here fails in its cell too, and is told there
         finished = _on_cluster(todo, limits, cluster) if cluster else _here(todo, limits, on_start)
         for result in finished:
             for name, content in result["pictures"].items():
