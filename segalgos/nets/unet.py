@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from segalgos import checks
 from segalgos.base import Traits
 from segalgos.nets.checkpoints import load_weights
+from segalgos.nets.norm import BatchNorm2d
 from segalgos.nets.segmenter import NetSegmenter
 
 __all__ = ["UNet", "UNetSegmenter"]
@@ -45,9 +46,9 @@ class DoubleConv(nn.Module):
         pad = 0 if padding == "valid" else 1
         bias = not batch_norm  # the norm has its own
         self.conv1 = nn.Conv2d(c_in, c_out, kernel_size=3, padding=pad, bias=bias)
-        self.norm1 = nn.BatchNorm2d(c_out) if batch_norm else nn.Identity()
+        self.norm1 = BatchNorm2d(c_out) if batch_norm else nn.Identity()
         self.conv2 = nn.Conv2d(c_out, c_out, kernel_size=3, padding=pad, bias=bias)
-        self.norm2 = nn.BatchNorm2d(c_out) if batch_norm else nn.Identity()
+        self.norm2 = BatchNorm2d(c_out) if batch_norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve twice.
