@@ -202,6 +202,7 @@ class MultiLoss(nn.Module):
         dict of str to Tensor
             Scalars "bce", "focal" and "dice".
         """
+        logits = logits.float()  # once: the gradients of the parts are then added in float32
         return {name: part(logits, labels, weight) for name, part in self.named_children()}
 
     def forward(self, logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:

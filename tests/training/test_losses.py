@@ -117,6 +117,29 @@ def test_multi_is_the_sum_of_its_parts(case):
 
 
 @pytest.mark.parametrize("name", LOSS_NAMES)
+def test_bfloat16_logits_lose_nothing_more(case, name):
+    logits, labels, weight, class_weight = case
+    short, loss = logits.bfloat16().requires_grad_(), make_loss(name, class_weight)
+    exact = short.detach().float().requires_grad_()
+    values = [loss(x, labels, weight) for x in (short, exact)]
+    assert torch.equal(*values)
+    for value in values:
+        value.backward()
+    assert torch.equal(short.grad, exact.grad.bfloat16())
+
+
+@pytest.mark.parametrize("name", LOSS_NAMES)
+@pytest.mark.parametrize("huge", [1e4, 1e30])
+def test_huge_logits_stay_finite(case, name, huge):
+    logits, labels, weight, class_weight = case
+    logits = (logits * huge).bfloat16().requires_grad_()
+    value = make_loss(name, class_weight)(logits, labels, weight)
+    value.backward()
+    assert torch.isfinite(value)
+    assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize("name", LOSS_NAMES)
 @pytest.mark.parametrize("poison", [1e4, float("nan"), float("inf")])
 def test_ignored_pixels_are_inert(case, name, poison):
     logits, labels, weight, class_weight = case
