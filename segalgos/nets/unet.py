@@ -306,7 +306,8 @@ class UNetSegmenter(NetSegmenter):
     learning_rate : float, default=1e-3
         Of AdamW, at the end of the warm-up.
     weight_decay : float, default=1e-4
-    loss : {"cross_entropy", "focal", "dice", "multi"}, default="cross_entropy"
+    loss : {"cross_entropy", "focal", "dice", "multi", "tversky", "lovasz", "ohem"}, \
+            default="cross_entropy"
         See `segalgos.training.losses`.
     class_weight : dict, "balanced" or None, default=None
         Weight of each class id in the loss, 1 where not named. "balanced" is inverse to
