@@ -131,7 +131,7 @@ class DAPPM(nn.Module):
 
     Notes
     -----
-    Section III-C and Table II of the paper. In training the global branch has one value a
+    In training the global branch has one value a
     channel for each image; for a single image it is normalised by the running statistics, as
     `segalgos.nets.norm.BatchNorm2d` does.
     """

@@ -65,7 +65,7 @@ def test_names_and_shapes_are_those_of_the_authors_code(golden):
     ids=["23-slim", "23"],
 )
 def test_size_and_work_of_the_paper(options, parameters, multiply_adds):
-    """Table V of the paper, for Cityscapes' 2048 x 1024 pixels and 19 classes."""
+    """Of the paper's comparison on Cityscapes: 2048 x 1024 pixels, 19 classes."""
     work = []
 
     def count(conv, _, output):
@@ -83,7 +83,7 @@ def test_size_and_work_of_the_paper(options, parameters, multiply_adds):
 
 
 def test_channels_and_strides_of_the_paper():
-    """Table I of the paper."""
+    """The paper's table of architectures."""
     sizes = {}
     network = DDRNet(3, 19).eval()
     for name in ("conv1", "layer1", "layer2", "layer3", "layer4", "layer5",
