@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from segalgos import checks
 from segalgos.base import Traits
 from segalgos.nets.checkpoints import load_weights
+from segalgos.nets.norm import BatchNorm2d
 from segalgos.nets.segmenter import NetSegmenter
 
 __all__ = ["UNet", "UNetSegmenter"]
@@ -45,9 +46,9 @@ class DoubleConv(nn.Module):
         pad = 0 if padding == "valid" else 1
         bias = not batch_norm  # the norm has its own
         self.conv1 = nn.Conv2d(c_in, c_out, kernel_size=3, padding=pad, bias=bias)
-        self.norm1 = nn.BatchNorm2d(c_out) if batch_norm else nn.Identity()
+        self.norm1 = BatchNorm2d(c_out) if batch_norm else nn.Identity()
         self.conv2 = nn.Conv2d(c_out, c_out, kernel_size=3, padding=pad, bias=bias)
-        self.norm2 = nn.BatchNorm2d(c_out) if batch_norm else nn.Identity()
+        self.norm2 = BatchNorm2d(c_out) if batch_norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve twice.
@@ -305,7 +306,8 @@ class UNetSegmenter(NetSegmenter):
     learning_rate : float, default=1e-3
         Of AdamW, at the end of the warm-up.
     weight_decay : float, default=1e-4
-    loss : {"cross_entropy", "focal", "dice", "multi"}, default="cross_entropy"
+    loss : {"cross_entropy", "focal", "dice", "multi", "tversky", "lovasz", "ohem"}, \
+            default="cross_entropy"
         See `segalgos.training.losses`.
     class_weight : dict, "balanced" or None, default=None
         Weight of each class id in the loss, 1 where not named. "balanced" is inverse to

@@ -8,6 +8,8 @@ Everything is computed in float32, whatever the logits came in.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,7 +19,10 @@ __all__ = [
     "CrossEntropyLoss",
     "DiceLoss",
     "FocalLoss",
+    "LovaszLoss",
     "MultiLoss",
+    "OhemCrossEntropyLoss",
+    "TverskyLoss",
     "make_loss",
 ]
 
@@ -70,6 +75,20 @@ class _PixelLoss(nn.Module):
             pixel_weight = pixel_weight * self.class_weight.float()[labels]
         total = pixel_weight.sum()
         return (values * pixel_weight).sum() / torch.where(total > 0, total, 1.0)
+
+    def _mean_of_classes(self, values: Tensor) -> Tensor:
+        """Mean of one value an image and class, (N, K): weighted over classes, then plain."""
+        if self.class_weight is None:
+            return values.mean()
+        share = self.class_weight.float() / self.class_weight.sum()
+        return (values * share).sum(1).mean()
+
+
+def _overlap(log_p: Tensor, labels: Tensor, pixel_weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums of y p, y and p over the pixels of each image and class, each (N, K)."""
+    p = log_p.exp()
+    y = torch.zeros_like(p).scatter_(1, labels, pixel_weight)  # one-hot, weighted
+    return (p * y).sum((2, 3)), y.sum((2, 3)), (p * pixel_weight).sum((2, 3))
 
 
 class CrossEntropyLoss(_PixelLoss):
@@ -160,14 +179,165 @@ class DiceLoss(_PixelLoss):
     """
 
     def _value(self, log_p: Tensor, labels: Tensor, pixel_weight: Tensor) -> Tensor:
-        p = log_p.exp() * pixel_weight
-        y = torch.zeros_like(p).scatter_(1, labels, pixel_weight)  # one-hot, weighted
-        both = (log_p.exp() * y).sum((2, 3))
-        dice = 1 - (2 * both + 1) / (y.sum((2, 3)) + p.sum((2, 3)) + 1)  # (N, K)
-        if self.class_weight is None:
-            return dice.mean()
-        share = self.class_weight.float() / self.class_weight.sum()
-        return (dice * share).sum(1).mean()
+        both, y, p = _overlap(log_p, labels, pixel_weight)
+        return self._mean_of_classes(1 - (2 * both + 1) / (y + p + 1))
+
+
+class TverskyLoss(_PixelLoss):
+    """Tversky loss, ``1 - (yp + 1/2) / (yp + alpha (1 - y) p + beta y (1 - p) + 1/2)`` [1]_.
+
+    Parameters
+    ----------
+    alpha, beta : float, default=0.3 and 0.7
+        Weights of what is wrongly found and of what is missed, at least 0 and not both 0.
+    class_weight : (K,) Tensor, optional
+
+    Notes
+    -----
+    Sums and means as in `DiceLoss`, which it is for ``alpha = beta = 1/2``.
+
+    References
+    ----------
+    .. [1] S. S. M. Salehi, D. Erdogmus and A. Gholipour, "Tversky loss function for image
+       segmentation using 3D fully convolutional deep networks", MLMI 2017, arXiv:1706.05721.
+    """
+
+    def __init__(self, alpha: float = 0.3, beta: float = 0.7, class_weight: Tensor | None = None):
+        super().__init__(class_weight)
+        for name, value in (("alpha", alpha), ("beta", beta)):
+            if not 0 <= value < float("inf"):
+                raise ValueError(
+                    f"TverskyLoss: {name} is {value}, expected a number of at least 0."
+                )
+        if alpha == beta == 0:
+            raise ValueError("TverskyLoss: alpha and beta are both 0: no error would count.")
+        self.alpha = alpha
+        self.beta = beta
+
+    def _value(self, log_p: Tensor, labels: Tensor, pixel_weight: Tensor) -> Tensor:
+        both, y, p = _overlap(log_p, labels, pixel_weight)
+        wrong = self.alpha * (p - both) + self.beta * (y - both)
+        return self._mean_of_classes(1 - (both + 0.5) / (both + wrong + 0.5))
+
+
+class LovaszLoss(_PixelLoss):
+    """Lovász-softmax loss: ``1 - IoU``, continued to probabilities [1]_.
+
+    Parameters
+    ----------
+    per_image : bool, default=False
+        Take the IoU of each image and then the mean, instead of the IoU of the whole batch.
+    class_weight : (K,) Tensor, optional
+
+    Notes
+    -----
+    For each class, the Lovász extension of ``1 - IoU`` at the errors ``|y - p|``; then the
+    (weighted) mean over the classes that are in the labels, and over images that have
+    labels. Pixels count in intersection and union by their weights. O(n log n) for n values
+    of classes present.
+
+    References
+    ----------
+    .. [1] M. Berman, A. Rannen Triki and M. B. Blaschko, "The Lovász-softmax loss: a
+       tractable surrogate for the optimization of the intersection-over-union measure in
+       neural networks", CVPR 2018, arXiv:1705.08790.
+    """
+
+    def __init__(self, per_image: bool = False, class_weight: Tensor | None = None):
+        super().__init__(class_weight)
+        self.per_image = per_image
+
+    def _value(self, log_p: Tensor, labels: Tensor, pixel_weight: Tensor) -> Tensor:
+        n_classes = log_p.shape[1]
+        groups = len(log_p) if self.per_image else 1
+
+        def rows(x: Tensor) -> Tensor:  # (N, c, H, W) to (groups, c, n_pixels)
+            return x.movedim(1, 0).reshape(x.shape[1], groups, -1).movedim(0, 1)
+
+        true = rows(torch.zeros_like(log_p).scatter_(1, labels, 1.0)).bool()
+        weight = rows(pixel_weight).expand(-1, n_classes, -1)
+        present = (true * weight).sum(2) > 0  # (groups, K)
+        true, weight, p = true[present], weight[present], rows(log_p)[present].exp()  # (M, n)
+
+        errors, order = torch.where(true, 1 - p, p).sort(dim=1, descending=True)
+        steps = _jaccard_steps(true.gather(1, order), weight.gather(1, order))
+        value = log_p.new_zeros(groups, n_classes)
+        value[present] = (errors * steps).sum(1)
+
+        share = present.float()
+        if self.class_weight is not None:
+            share = share * self.class_weight.float()
+        total = share.sum(1)
+        mean = (value * share).sum(1) / torch.where(total > 0, total, 1.0)  # (groups,)
+        return mean.sum() / (total > 0).sum().clamp(min=1)
+
+
+def _jaccard_steps(true: Tensor, weight: Tensor) -> Tensor:
+    """How much ``1 - IoU`` grows as one pixel after the other becomes wrong.
+
+    Parameters
+    ----------
+    true : (M, n) Tensor of bool
+        Whether the pixel is of the class; one of each row must be, with a weight.
+    weight : (M, n) Tensor
+
+    Returns
+    -------
+    (M, n) Tensor
+    """
+    missed = torch.where(true, weight, 0.0)
+    total = missed.sum(1, keepdim=True)
+    intersection = (total - missed.cumsum(1)).clamp(min=0)
+    union = total + (weight - missed).cumsum(1)
+    before = torch.cat([total, union[:, :-1]], dim=1)  # the union, a pixel earlier
+    # A difference of two quotients of long sums would lose most digits; these are the same.
+    return torch.where(true, weight / union, weight * intersection / (union * before))
+
+
+class OhemCrossEntropyLoss(_PixelLoss):
+    """Cross-entropy of the hard pixels alone: online hard example mining [1]_.
+
+    Parameters
+    ----------
+    threshold : float, default=0.7
+        Pixels are hard whose true class has a smaller probability; above 0, at most 1.
+    min_kept : int, default=10000
+        So many of the hardest pixels of a batch count in any case.
+    class_weight : (K,) Tensor, optional
+        Weighs the pixels that are kept; it does not matter for which they are.
+
+    Notes
+    -----
+    Pixels as hard as the last of the `min_kept` are kept, too, so their order in the image
+    is of no account. Pixels of weight 0 are never kept.
+
+    References
+    ----------
+    .. [1] A. Shrivastava, A. Gupta and R. Girshick, "Training region-based object detectors
+       with online hard example mining", CVPR 2016, arXiv:1604.03540.
+    """
+
+    def __init__(
+        self, threshold: float = 0.7, min_kept: int = 10_000, class_weight: Tensor | None = None
+    ):
+        super().__init__(class_weight)
+        if not 0 < threshold <= 1:
+            raise ValueError(
+                f"OhemCrossEntropyLoss: threshold is {threshold}, expected a probability above 0."
+            )
+        if min_kept < 1:
+            raise ValueError(f"OhemCrossEntropyLoss: min_kept is {min_kept}, expected at least 1.")
+        self.threshold = threshold
+        self.min_kept = min_kept
+
+    def _value(self, log_p: Tensor, labels: Tensor, pixel_weight: Tensor) -> Tensor:
+        log_p = log_p.gather(1, labels)  # (N, 1, H, W)
+        hardness = log_p.detach()
+        kept = hardness < math.log(self.threshold)
+        candidates = hardness[pixel_weight > 0]
+        if len(candidates) > 0:
+            kept |= hardness <= candidates.kthvalue(min(self.min_kept, len(candidates))).values
+        return self._mean(-log_p, labels, pixel_weight * kept)
 
 
 class MultiLoss(nn.Module):
@@ -202,6 +372,7 @@ class MultiLoss(nn.Module):
         dict of str to Tensor
             Scalars "bce", "focal" and "dice".
         """
+        logits = logits.float()  # once: the gradients of the parts are then added in float32
         return {name: part(logits, labels, weight) for name, part in self.named_children()}
 
     def forward(self, logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -228,6 +399,9 @@ _LOSSES = {
     "focal": FocalLoss,
     "dice": DiceLoss,
     "multi": MultiLoss,
+    "tversky": TverskyLoss,
+    "lovasz": LovaszLoss,
+    "ohem": OhemCrossEntropyLoss,
 }
 
 LOSS_NAMES = tuple(_LOSSES)
@@ -238,7 +412,7 @@ def make_loss(name: str, class_weight: Tensor | None = None) -> nn.Module:
 
     Parameters
     ----------
-    name : {"cross_entropy", "focal", "dice", "multi"}
+    name : {"cross_entropy", "focal", "dice", "multi", "tversky", "lovasz", "ohem"}
     class_weight : (K,) Tensor, optional
 
     Returns

@@ -1,0 +1,401 @@
+"""DDRNet [1]_: a fine and a coarse path side by side that tell each other what they see.
+
+References
+----------
+.. [1] Y. Hong, H. Pan, W. Sun and Y. Jia, "Deep dual-resolution networks for real-time and
+   accurate semantic segmentation of road scenes", 2021, arXiv:2101.06085.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segalgos.nets.checkpoints import load_weights, read_weights
+from segalgos.nets.norm import BatchNorm2d
+
+__all__ = ["DDRNet"]
+
+
+def _conv(c_in: int, c_out: int, kernel_size: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(c_in, c_out, kernel_size, stride, padding=kernel_size // 2, bias=False)
+
+
+def _conv_norm(c_in: int, c_out: int, kernel_size: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(_conv(c_in, c_out, kernel_size, stride), BatchNorm2d(c_out))
+
+
+def _norm_relu_conv(c_in: int, c_out: int, kernel_size: int, *before: nn.Module) -> nn.Sequential:
+    return nn.Sequential(
+        *before, BatchNorm2d(c_in), nn.ReLU(inplace=True), _conv(c_in, c_out, kernel_size)
+    )
+
+
+def _resize(x: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(x, size=like.shape[2:], mode="bilinear")
+
+
+class BasicBlock(nn.Module):
+    """ReLU, then two 3x3 convolutions, and the input added: RB in the paper's figures.
+
+    Parameters
+    ----------
+    c_in, c_out : int
+        Channels.
+    stride : int, default=1
+        Of the first convolution.
+
+    Notes
+    -----
+    The paper draws the ReLU at the end of a block, and leaves it out at the end of a layer,
+    where both paths want the values before it. Every layer is followed by a ReLU, so here it
+    begins the next block: the same values without the exception.
+    """
+
+    def __init__(self, c_in: int, c_out: int, stride: int = 1):
+        super().__init__()
+        self.conv1 = _conv(c_in, c_out, 3, stride)
+        self.bn1 = BatchNorm2d(c_out)
+        self.conv2 = _conv(c_out, c_out, 3)
+        self.bn2 = BatchNorm2d(c_out)
+        same = stride == 1 and c_in == c_out
+        self.downsample = None if same else _conv_norm(c_in, c_out, 1, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the block.
+
+        Parameters
+        ----------
+        x : (N, c_in, H, W) Tensor
+
+        Returns
+        -------
+        (N, c_out, ceil(H / stride), ceil(W / stride)) Tensor
+        """
+        x = F.relu(x)
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)  # (N, c_out, H', W')
+        y = self.bn2(self.conv2(y))
+        return y + (x if self.downsample is None else self.downsample(x))
+
+
+class Bottleneck(nn.Module):
+    """ReLU, 1x1, 3x3 and 1x1 convolutions, and the projected input added: RBB in the figures.
+
+    Parameters
+    ----------
+    c : int
+        Channels of the input; the output has twice as many.
+    stride : int, default=1
+        Of the 3x3 convolution.
+    """
+
+    def __init__(self, c: int, stride: int = 1):
+        super().__init__()
+        self.conv1 = _conv(c, c, 1)
+        self.bn1 = BatchNorm2d(c)
+        self.conv2 = _conv(c, c, 3, stride)
+        self.bn2 = BatchNorm2d(c)
+        self.conv3 = _conv(c, 2 * c, 1)
+        self.bn3 = BatchNorm2d(2 * c)
+        self.downsample = _conv_norm(c, 2 * c, 1, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the block.
+
+        Parameters
+        ----------
+        x : (N, c, H, W) Tensor
+
+        Returns
+        -------
+        (N, 2 c, ceil(H / stride), ceil(W / stride)) Tensor
+        """
+        x = F.relu(x)
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)  # (N, c, H, W)
+        y = F.relu(self.bn2(self.conv2(y)), inplace=True)  # (N, c, H', W')
+        return self.bn3(self.conv3(y)) + self.downsample(x)  # (N, 2 c, H', W')
+
+
+class DAPPM(nn.Module):
+    """Deep aggregation pyramid pooling: context of growing extent, each added to the last.
+
+    Parameters
+    ----------
+    c_in, c_branch, c_out : int
+        Channels of the input, of each branch and of the output.
+
+    Notes
+    -----
+    In training the global branch has one value a
+    channel for each image; for a single image it is normalised by the running statistics, as
+    `segalgos.nets.norm.BatchNorm2d` does.
+    """
+
+    def __init__(self, c_in: int, c_branch: int, c_out: int):
+        super().__init__()
+        self.scale0 = _norm_relu_conv(c_in, c_branch, 1)
+        self.scale1 = _norm_relu_conv(c_in, c_branch, 1, nn.AvgPool2d(5, 2, padding=2))
+        self.scale2 = _norm_relu_conv(c_in, c_branch, 1, nn.AvgPool2d(9, 4, padding=4))
+        self.scale3 = _norm_relu_conv(c_in, c_branch, 1, nn.AvgPool2d(17, 8, padding=8))
+        self.scale4 = _norm_relu_conv(c_in, c_branch, 1, nn.AdaptiveAvgPool2d(1))
+        self.process1 = _norm_relu_conv(c_branch, c_branch, 3)
+        self.process2 = _norm_relu_conv(c_branch, c_branch, 3)
+        self.process3 = _norm_relu_conv(c_branch, c_branch, 3)
+        self.process4 = _norm_relu_conv(c_branch, c_branch, 3)
+        self.compression = _norm_relu_conv(5 * c_branch, c_out, 1)
+        self.shortcut = _norm_relu_conv(c_in, c_out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Gather context.
+
+        Parameters
+        ----------
+        x : (N, c_in, H, W) Tensor
+
+        Returns
+        -------
+        (N, c_out, H, W) Tensor
+        """
+        y0 = self.scale0(x)  # (N, c_branch, H, W), as are all below
+        y1 = self.process1(_resize(self.scale1(x), like=x) + y0)
+        y2 = self.process2(_resize(self.scale2(x), like=x) + y1)
+        y3 = self.process3(_resize(self.scale3(x), like=x) + y2)
+        y4 = self.process4(_resize(self.scale4(x), like=x) + y3)
+        y = torch.cat([y0, y1, y2, y3, y4], dim=1)  # (N, 5 c_branch, H, W)
+        return self.compression(y) + self.shortcut(x)  # (N, c_out, H, W)
+
+
+class SegmentationHead(nn.Module):
+    """A 3x3 and a 1x1 convolution, each after normalisation and ReLU.
+
+    Parameters
+    ----------
+    c_in, c, n_classes : int
+        Channels of the input, inside and of the output.
+    """
+
+    def __init__(self, c_in: int, c: int, n_classes: int):
+        super().__init__()
+        self.bn1 = BatchNorm2d(c_in)
+        self.conv1 = _conv(c_in, c, 3)
+        self.bn2 = BatchNorm2d(c)
+        self.conv2 = nn.Conv2d(c, n_classes, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Score the classes.
+
+        Parameters
+        ----------
+        x : (N, c_in, H, W) Tensor
+
+        Returns
+        -------
+        (N, n_classes, H, W) Tensor
+        """
+        x = self.conv1(F.relu(self.bn1(x), inplace=True))  # (N, c, H, W)
+        return self.conv2(F.relu(self.bn2(x), inplace=True))  # (N, n_classes, H, W)
+
+
+class DDRNet(nn.Module):
+    """DDRNet-23-slim of Hong et al. 2021.
+
+    Parameters
+    ----------
+    in_channels, n_classes : int
+    base_channels : int, default=32
+        Channels of the first layers; the deepest has 16 times as many.
+    context_channels : int, default=128
+        Of each branch of the pyramid pooling.
+    head_channels : int, default=64
+        Inside the heads.
+    auxiliary : bool, default=False
+        Have a second head on the fine path after the first fusion, for training.
+    generator : torch.Generator, optional
+        For the initial weights.
+
+    Attributes
+    ----------
+    stride : int
+        8: the logits are computed for cells of 8 x 8 pixels.
+    margin : int
+        0: the output is as large as the input.
+    halo : None
+        The pyramid pooling sees the whole image.
+
+    Notes
+    -----
+    `base_channels` 64 and `head_channels` 128 make DDRNet-23. Names of parameters are those
+    of the authors' code, and the values are the same for sizes it takes, multiples of 8. Any
+    other height and width is taken, too: the cells at the right and bottom border are then
+    cut.
+
+    Weights start from N(0, 2 / fan_out) as the authors' do, biases from zero. Any batch
+    size: where one image has a single value a channel left, it is normalised by the running
+    statistics.
+
+    References
+    ----------
+    .. [1] Y. Hong, H. Pan, W. Sun and Y. Jia, "Deep dual-resolution networks for real-time
+       and accurate semantic segmentation of road scenes", 2021, arXiv:2101.06085.
+    """
+
+    stride = 8
+    margin = 0
+    halo = None
+
+    def __init__(
+        self,
+        in_channels: int,
+        n_classes: int,
+        *,
+        base_channels: int = 32,
+        context_channels: int = 128,
+        head_channels: int = 64,
+        auxiliary: bool = False,
+        generator: torch.Generator | None = None,
+    ):
+        super().__init__()
+        c = base_channels
+        self.conv1 = nn.Sequential(
+            nn.Conv2d(in_channels, c, kernel_size=3, stride=2, padding=1),
+            BatchNorm2d(c),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(c, c, kernel_size=3, stride=2, padding=1),
+            BatchNorm2d(c),
+        )
+        self.layer1 = nn.Sequential(BasicBlock(c, c), BasicBlock(c, c))
+        self.layer2 = nn.Sequential(BasicBlock(c, 2 * c, stride=2), BasicBlock(2 * c, 2 * c))
+
+        # The coarse path; a trailing underscore marks the fine one.
+        self.layer3 = nn.Sequential(BasicBlock(2 * c, 4 * c, stride=2), BasicBlock(4 * c, 4 * c))
+        self.layer4 = nn.Sequential(BasicBlock(4 * c, 8 * c, stride=2), BasicBlock(8 * c, 8 * c))
+        self.layer5 = nn.Sequential(Bottleneck(8 * c, stride=2))
+        self.spp = DAPPM(16 * c, context_channels, 4 * c)
+
+        self.layer3_ = nn.Sequential(BasicBlock(2 * c, 2 * c), BasicBlock(2 * c, 2 * c))
+        self.layer4_ = nn.Sequential(BasicBlock(2 * c, 2 * c), BasicBlock(2 * c, 2 * c))
+        self.layer5_ = nn.Sequential(Bottleneck(2 * c))
+
+        self.compression3 = _conv_norm(4 * c, 2 * c, 1)
+        self.compression4 = _conv_norm(8 * c, 2 * c, 1)
+        self.down3 = _conv_norm(2 * c, 4 * c, 3, stride=2)
+        self.down4 = nn.Sequential(
+            *_conv_norm(2 * c, 4 * c, 3, stride=2),
+            nn.ReLU(inplace=True),
+            *_conv_norm(4 * c, 8 * c, 3, stride=2),
+        )
+
+        self.seghead_extra = (
+            SegmentationHead(2 * c, head_channels, n_classes) if auxiliary else None
+        )
+        self.final_layer = SegmentationHead(4 * c, head_channels, n_classes)
+        self.reset_parameters(generator)
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw new weights from N(0, 2 / fan_out); biases become zero.
+
+        Parameters
+        ----------
+        generator : torch.Generator, optional
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(
+                    module.weight, mode="fan_out", nonlinearity="relu", generator=generator
+                )
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def fit_size(self, size: int) -> int:
+        """Find the smallest height or width of at least `size` that whole cells make up.
+
+        Parameters
+        ----------
+        size : int
+            At least 1.
+
+        Returns
+        -------
+        int
+        """
+        return -(-size // self.stride) * self.stride
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Compute class scores.
+
+        Parameters
+        ----------
+        x : (N, in_channels, H, W) Tensor
+
+        Returns
+        -------
+        (N, n_classes, H, W) Tensor, or two of them
+            Logits. In training with an auxiliary head: its logits are the second ones. The
+            authors add its loss, times 0.4.
+        """
+        height, width = x.shape[2:]
+        x = self.layer1(self.conv1(x))  # (N, c, H / 4, W / 4)
+        x = self.layer2(x)  # (N, 2 c, H / 8, W / 8)
+
+        fine = self.layer3_(x)  # (N, 2 c, H / 8, W / 8)
+        coarse = self.layer3(x)  # (N, 4 c, H / 16, W / 16)
+        fine, coarse = (
+            fine + _resize(self.compression3(F.relu(coarse)), like=fine),
+            coarse + self.down3(F.relu(fine)),
+        )
+        fused = fine
+
+        fine = self.layer4_(fine)  # (N, 2 c, H / 8, W / 8)
+        coarse = self.layer4(coarse)  # (N, 8 c, H / 32, W / 32)
+        fine, coarse = (
+            fine + _resize(self.compression4(F.relu(coarse)), like=fine),
+            coarse + self.down4(F.relu(fine)),
+        )
+
+        fine = self.layer5_(fine)  # (N, 4 c, H / 8, W / 8)
+        coarse = self.spp(self.layer5(coarse))  # (N, 4 c, H / 64, W / 64)
+        logits = self.final_layer(fine + _resize(coarse, like=fine))  # (N, n_classes, H / 8, W / 8)
+        logits = self._pixels(logits, height, width)  # (N, n_classes, H, W)
+        if not self.training or self.seghead_extra is None:
+            return logits
+        return logits, self._pixels(self.seghead_extra(fused), height, width)
+
+    def _pixels(self, logits: Tensor, height: int, width: int) -> Tensor:
+        """From cells to pixels; cells are 8 pixels apart also where the border cuts them."""
+        logits = F.interpolate(logits, scale_factor=self.stride, mode="bilinear")
+        return logits[:, :, :height, :width]
+
+    def load_checkpoint(self, source: str | os.PathLike | Mapping[str, Tensor]) -> Self:
+        """Load weights; nothing may be missing or left over.
+
+        Parameters
+        ----------
+        source : path-like or mapping of str to Tensor
+            A safetensors file, a file of ``torch.save`` (read without unpickling), or a
+            state dict; also one of network and loss together, whose names begin with
+            ``model.`` and ``loss.``.
+
+        Returns
+        -------
+        DDRNet
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If names or shapes differ, or the file is damaged.
+        """
+        weights = read_weights(source)
+        if weights and all(name.startswith(("model.", "loss.")) for name in weights):
+            weights = {
+                name.removeprefix("model."): tensor
+                for name, tensor in weights.items()
+                if name.startswith("model.")
+            }
+        load_weights(self, weights)
+        return self
