@@ -1,0 +1,1 @@
+"""Networks that turn an image into maps of features, for the heads of other networks."""
