@@ -221,25 +221,26 @@ class FCN(nn.Module):
         -------
         list of str
             The names that were left out on purpose: those of the last layer, and of the two
-            before it if `fc_channels` is not 4096.
+            before it if they have not `fc_channels` channels.
 
         Raises
         ------
         ValueError
             If any other name is missing or left over, or a shape differs.
         """
-        weights = read_weights(source)
-        taken = {}
-        if self.fc6.out_channels == 4096:
-            for layer, name in ((self.fc6, "classifier.0"), (self.fc7, "classifier.3")):
-                for key, own in layer.named_parameters():
-                    tensor = weights.get(f"{name}.{key}")
-                    if tensor is None or tensor.numel() != own.numel():
-                        raise ValueError(
-                            f"FCN: the checkpoint has no {name}.{key} of {own.numel()} values: "
-                            "pass all of a VGG16, or use backbone.load_imagenet."
-                        )
+        weights, taken = read_weights(source), {}
+        for layer, name in ((self.fc6, "classifier.0"), (self.fc7, "classifier.3")):
+            for key, own in layer.named_parameters():
+                tensor = weights.get(f"{name}.{key}")
+                if tensor is None:
+                    raise ValueError(
+                        f"FCN: the checkpoint misses {name}.{key}: pass all of a VGG16, or use "
+                        "backbone.load_imagenet."
+                    )
+                if tensor.numel() == own.numel():  # the same sums, slid over the map
                     taken[f"{name}.{key}"] = own, tensor.reshape(own.shape)
+        if len(taken) < 4:
+            taken = {}
         left_out = self.backbone.load_imagenet(weights)
         with torch.no_grad():
             for own, tensor in taken.values():
