@@ -39,7 +39,7 @@ _PORT_NAMES = {"upscore8": "upscore", "upscore16": "upscore"} | {
 
 
 def bilinear_kernel(step: int) -> Tensor:
-    """Weights by which a transposed convolution of stride `step` interpolates.
+    """Make the weights by which a transposed convolution of stride `step` interpolates.
 
     Parameters
     ----------
@@ -74,9 +74,9 @@ class FCN(nn.Module):
         third as well.
     padding : {"full", "same"}, default="full"
         "full" is the published models': 100 pixels of zeros around the image, so that the
-        7x7 convolution needs none. "same" pads each convolution by half its size, for a
-        third of the work on 256 x 256 pixels, a seventh on 96 x 96. Weights trained with
-        one suit the other, away from the border.
+        7x7 convolution needs none. "same" pads each convolution by half its size, for about
+        40 % of the work on 256 x 256 pixels, 15 % on 96 x 96. Weights trained with one suit
+        the other, away from the border.
     fc_channels : int, default=4096
         Of the two layers that were fully connected in the classifier. They hold nearly all
         weights: fewer channels make a small network.

@@ -11,14 +11,20 @@ __all__ = ["BatchNorm2d"]
 class BatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation that can also train on one value a channel.
 
-    Parameters and names are those of `torch.nn.BatchNorm2d`, and so is the result, except
-    that torch refuses to train on a batch of one 1x1 map.
+    Parameters
+    ----------
+    n_channels : int
 
     Notes
     -----
+    Equal to `torch.nn.BatchNorm2d`, which refuses to train on a batch of one 1x1 map.
+
     One value has no variance. It is normalised by the running statistics, as in
     evaluation, and leaves them as they are.
     """
+
+    def __init__(self, n_channels: int):
+        super().__init__(n_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each channel.
