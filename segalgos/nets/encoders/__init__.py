@@ -1,1 +1,1 @@
-"""Encoders that nets share."""
+"""Networks that turn an image into maps of features, for the heads of other networks."""

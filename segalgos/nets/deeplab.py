@@ -1,0 +1,295 @@
+"""DeepLab v3 [1]_ and v3+ [2]_: atrous convolutions at several rates, and a decoder.
+
+References
+----------
+.. [1] L.-C. Chen, G. Papandreou, F. Schroff and H. Adam, "Rethinking atrous convolution for
+   semantic image segmentation", arXiv:1706.05587, 2017.
+.. [2] L.-C. Chen, Y. Zhu, G. Papandreou, F. Schroff and H. Adam, "Encoder-decoder with atrous
+   separable convolution for semantic image segmentation", ECCV 2018, arXiv:1802.02611.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segalgos import checks
+from segalgos.nets.checkpoints import load_weights
+from segalgos.nets.encoders.norm import BatchNorm2d
+from segalgos.nets.encoders.resnet import RESNETS, ResNet
+from segalgos.nets.fcn import FCNHead, reset_head
+
+__all__ = ["ASPP", "Decoder", "DeepLab"]
+
+VERSIONS = ("v3", "v3+")
+
+# By output stride: the same pixels apart, so doubled on a map twice as dense.
+RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
+
+
+def _conv_norm_relu(c_in: int, c_out: int, kernel_size: int, dilation: int = 1) -> list[nn.Module]:
+    padding = dilation * (kernel_size // 2)
+    return [
+        nn.Conv2d(c_in, c_out, kernel_size, padding=padding, dilation=dilation, bias=False),
+        BatchNorm2d(c_out),
+        nn.ReLU(inplace=True),
+    ]
+
+
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling (v3, Fig. 5): one map seen at several rates, joined.
+
+    Parameters
+    ----------
+    c_in : int
+    rates : sequence of int
+        Dilations of the 3x3 convolutions.
+    c_out : int, default=256
+        Channels of each branch and of the result.
+    dropout : float, default=0.5
+        At the end, in training; the reference's, which the paper does not name.
+    """
+
+    def __init__(self, c_in: int, rates: Sequence[int], *, c_out: int = 256, dropout: float = 0.5):
+        super().__init__()
+        self.convs = nn.ModuleList(
+            [
+                nn.Sequential(*_conv_norm_relu(c_in, c_out, 1)),
+                *(nn.Sequential(*_conv_norm_relu(c_in, c_out, 3, rate)) for rate in rates),
+                nn.Sequential(nn.AdaptiveAvgPool2d(1), *_conv_norm_relu(c_in, c_out, 1)),
+            ]
+        )
+        self.project = nn.Sequential(
+            *_conv_norm_relu(len(self.convs) * c_out, c_out, 1), nn.Dropout(dropout)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Look at a map at all rates.
+
+        Parameters
+        ----------
+        x : (N, c_in, h, w) Tensor
+
+        Returns
+        -------
+        (N, c_out, h, w) Tensor
+        """
+        *local, image = (branch(x) for branch in self.convs)  # (N, c_out, h, w), (N, c_out, 1, 1)
+        x = torch.cat([*local, image.expand_as(local[0])], dim=1)  # (N, 5 c_out, h, w)
+        return self.project(x)  # (N, c_out, h, w)
+
+
+class Decoder(nn.Module):
+    """The decoder of v3+ (Fig. 2): features upsampled to a fine map, joined and refined.
+
+    Parameters
+    ----------
+    c_in, c_low : int
+        Channels of the encoder's last map and of its fine one.
+    n_classes : int
+    rates : sequence of int
+        Of the `ASPP` that the last map passes first.
+    """
+
+    def __init__(self, c_in: int, c_low: int, n_classes: int, rates: Sequence[int]):
+        super().__init__()
+        self.aspp = ASPP(c_in, rates)
+        self.project = nn.Sequential(*_conv_norm_relu(c_low, 48, 1))
+        self.classifier = nn.Sequential(
+            *_conv_norm_relu(256 + 48, 256, 3),
+            *_conv_norm_relu(256, 256, 3),
+            nn.Conv2d(256, n_classes, kernel_size=1),
+        )
+
+    def forward(self, x: Tensor, low: Tensor) -> Tensor:
+        """Score the cells of the fine map.
+
+        Parameters
+        ----------
+        x : (N, c_in, h, w) Tensor
+        low : (N, c_low, H, W) Tensor
+
+        Returns
+        -------
+        (N, n_classes, H, W) Tensor
+        """
+        x = F.interpolate(self.aspp(x), low.shape[2:], mode="bilinear")  # (N, 256, H, W)
+        x = torch.cat([self.project(low), x], dim=1)  # (N, 48 + 256, H, W)
+        return self.classifier(x)  # (N, n_classes, H, W)
+
+
+class DeepLab(nn.Module):
+    """DeepLab v3 (Chen et al. 2017) or v3+ (Chen et al. 2018) on a ResNet.
+
+    Parameters
+    ----------
+    in_channels, n_classes : int
+    version : {"v3+", "v3"}, default="v3+"
+        "v3" interpolates the scores of the last map; "v3+" refines them on a map of a
+        quarter of the image first.
+    backbone : {"resnet18", "resnet34", "resnet50", "resnet101"}, default="resnet50"
+        The papers have "resnet101" (and Xception).
+    output_stride : {16, 8}, default=16
+        Pixels from one cell of the last map to the next. 8 is finer and costs about four
+        times as much.
+    auxiliary : bool, default=False
+        Add a second head on the third stage, ``aux_classifier``: see `forward_with_aux`.
+    generator : torch.Generator, optional
+        For the initial weights.
+
+    Attributes
+    ----------
+    stride : int
+        `output_stride`.
+    margin : int
+        0: the output is as large as the input.
+    halo : None
+        Every output depends on the whole image, which one branch pools.
+
+    Notes
+    -----
+    Rates are 6, 12 and 18 at stride 16, twice that at stride 8. ``DeepLab(3, 21,
+    version="v3", output_stride=8)`` is torchvision's ``deeplabv3_resnet50``, and loads its
+    weights (those published with ``auxiliary=True``).
+
+    Departures from the papers, as in torchvision: all convolutions of the last stage share
+    one dilation (no multi-grid); the image is placed by pixel centres, not corners, when
+    maps are interpolated; convolutions are not separable. The first layers are ResNet's
+    7x7, not three 3x3.
+
+    Any batch size, height and width, in training too: see `BatchNorm2d`.
+
+    References
+    ----------
+    .. [1] L.-C. Chen, G. Papandreou, F. Schroff and H. Adam, "Rethinking atrous convolution
+       for semantic image segmentation", arXiv:1706.05587, 2017.
+    .. [2] L.-C. Chen, Y. Zhu, G. Papandreou, F. Schroff and H. Adam, "Encoder-decoder with
+       atrous separable convolution for semantic image segmentation", ECCV 2018,
+       arXiv:1802.02611.
+    """
+
+    margin = 0
+    halo = None
+
+    def __init__(
+        self,
+        in_channels: int,
+        n_classes: int,
+        *,
+        version: str = "v3+",
+        backbone: str = "resnet50",
+        output_stride: int = 16,
+        auxiliary: bool = False,
+        generator: torch.Generator | None = None,
+    ):
+        super().__init__()
+        checks.check_choice("DeepLab", "version", version, VERSIONS)
+        checks.check_choice("DeepLab", "backbone", backbone, tuple(RESNETS))
+        if output_stride not in RATES:
+            raise ValueError(f"DeepLab: output_stride is {output_stride!r}, expected 16 or 8.")
+        self.stride = output_stride
+        self.backbone = ResNet(
+            in_channels, backbone, output_stride=output_stride, generator=generator
+        )
+        _, c_low, _, c_aux, c_last = self.backbone.channels
+        rates = RATES[output_stride]
+        if version == "v3+":
+            self.classifier = Decoder(c_last, c_low, n_classes, rates)
+        else:
+            self.classifier = nn.Sequential(
+                ASPP(c_last, rates),
+                *_conv_norm_relu(256, 256, 3),
+                nn.Conv2d(256, n_classes, kernel_size=1),
+            )
+        self.aux_classifier = FCNHead(c_aux, n_classes) if auxiliary else None
+        for head in filter(None, (self.classifier, self.aux_classifier)):
+            reset_head(head, generator)
+
+    def fit_size(self, size: int) -> int:
+        """Find the smallest height or width of output that is at least `size`.
+
+        Parameters
+        ----------
+        size : int
+            At least 1.
+
+        Returns
+        -------
+        int
+            `size`: every size fits.
+        """
+        return size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute class scores.
+
+        Parameters
+        ----------
+        x : (N, in_channels, H, W) Tensor
+
+        Returns
+        -------
+        (N, n_classes, H, W) Tensor
+            Logits.
+        """
+        return self._logits(self.backbone(x), x.shape[2:])
+
+    def _logits(self, maps: list[Tensor], size: torch.Size) -> Tensor:
+        _, low, _, _, last = maps  # (N, c, H / 4, W / 4), (N, c, H / stride, W / stride)
+        if isinstance(self.classifier, Decoder):
+            x = self.classifier(last, low)  # (N, n_classes, H / 4, W / 4)
+        else:
+            x = self.classifier(last)  # (N, n_classes, H / stride, W / stride)
+        return F.interpolate(x, size, mode="bilinear")  # (N, n_classes, H, W)
+
+    def forward_with_aux(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute class scores twice, for a loss that sums up both.
+
+        Parameters
+        ----------
+        x : (N, in_channels, H, W) Tensor
+
+        Returns
+        -------
+        logits : (N, n_classes, H, W) Tensor
+            Those of `forward`.
+        aux_logits : (N, n_classes, H, W) Tensor
+            Of the auxiliary head. The reference adds 0.5 of their loss.
+
+        Raises
+        ------
+        ValueError
+            If there is no auxiliary head.
+        """
+        if self.aux_classifier is None:
+            raise ValueError("DeepLab: there is no auxiliary head: build it with auxiliary=True.")
+        maps = self.backbone(x)
+        aux = self.aux_classifier(maps[3])  # (N, n_classes, H / stride, W / stride)
+        return self._logits(maps, x.shape[2:]), F.interpolate(aux, x.shape[2:], mode="bilinear")
+
+    def load_checkpoint(self, source: str | os.PathLike | Mapping[str, Tensor]) -> Self:
+        """Load weights, such as torchvision's of v3; nothing may be missing or left over.
+
+        Parameters
+        ----------
+        source : path-like or mapping of str to Tensor
+            A safetensors file, a file of ``torch.save`` (read without unpickling), or a
+            state dict.
+
+        Returns
+        -------
+        DeepLab
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If names or shapes differ, or the file is damaged.
+        """
+        load_weights(self, source)
+        return self
