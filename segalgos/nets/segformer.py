@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from segalgos import checks
 from segalgos.nets.checkpoints import load_weights, read_weights, rename_weights
-from segalgos.nets.encoders.mit import SIZES, MiT, rename_mit_weights
+from segalgos.nets.encoders.mit import SIZES, MiT
+from segalgos.nets.encoders.mit_names import rename_mit_weights
 
 __all__ = ["SegFormer"]
 

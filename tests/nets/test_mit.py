@@ -13,8 +13,8 @@ from segalgos.nets.encoders.mit import (
     EfficientSelfAttention,
     MiT,
     SequenceReduction,
-    rename_mit_weights,
 )
+from segalgos.nets.encoders.mit_names import rename_mit_weights
 
 script = runpy.run_path(str(Path(__file__).parent / "golden" / "make_segformer.py"))
 fill, make_image, names = (script[name] for name in ("fill", "make_image", "names"))
