@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["load_weights", "read_weights"]
+__all__ = ["load_weights", "read_weights", "rename_weights"]
+
+Renames = Iterable[tuple[str, str | Callable[[re.Match], str]]]
 
 
 def read_weights(source: str | os.PathLike | Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -18,7 +21,9 @@ def read_weights(source: str | os.PathLike | Mapping[str, Tensor]) -> dict[str, 
     Parameters
     ----------
     source : path-like or mapping of str to Tensor
-        A safetensors file (``.safetensors``), a file of ``torch.save``, or a state dict.
+        A safetensors file (``.safetensors``), a file of ``torch.save``, or a state dict. A
+        state dict under the name "state_dict", as frameworks save it beside their settings,
+        is taken out.
 
     Returns
     -------
@@ -36,6 +41,8 @@ def read_weights(source: str | os.PathLike | Mapping[str, Tensor]) -> dict[str, 
         weights = dict(source)
     else:
         weights = _read_file(Path(source))
+    if isinstance(weights.get("state_dict"), Mapping):
+        weights = dict(weights["state_dict"])
     if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in weights.items()):
         raise ValueError(
             "read_weights: the checkpoint holds more than tensors by name: pass the state dict "
@@ -65,6 +72,40 @@ def _read_file(path: Path) -> dict[str, Tensor]:
             "the network's state_dict()."
         )
     return dict(weights)
+
+
+def rename_weights(weights: Mapping[str, Tensor], renames: Renames) -> dict[str, Tensor]:
+    """Give weights other names.
+
+    Parameters
+    ----------
+    weights : mapping of str to Tensor
+    renames : iterable of (str, str or callable)
+        Regular expressions and what to put in place of each match, as for `re.sub`; all are
+        applied to each name, in order.
+
+    Returns
+    -------
+    dict of str to Tensor
+        The same tensors.
+
+    Raises
+    ------
+    ValueError
+        If two names become one.
+    """
+    renamed, before = {}, {}
+    for name, tensor in weights.items():
+        new = name
+        for pattern, replacement in renames:
+            new = re.sub(pattern, replacement, new)
+        if new in renamed:
+            raise ValueError(
+                f"rename_weights: the checkpoint holds both {before[new]} and {name}, two names "
+                "of one weight: remove the wrong one."
+            )
+        renamed[new], before[new] = tensor, name
+    return renamed
 
 
 def load_weights(network: nn.Module, source: str | os.PathLike | Mapping[str, Tensor]) -> None:

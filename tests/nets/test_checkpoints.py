@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from segalgos.nets.checkpoints import load_weights, read_weights
+from segalgos.nets.checkpoints import load_weights, read_weights, rename_weights
 
 
 @pytest.fixture
@@ -81,3 +81,22 @@ def test_other_things_are_refused(tmp_path):
         read_weights(tmp_path / "tensor.pt")
     with pytest.raises(ValueError, match="holds more than tensors by name"):
         read_weights({"epoch": 3})
+
+
+def test_a_state_dict_beside_settings_is_taken_out(tmp_path, weights):
+    torch.save({"meta": {"epoch": 3}, "state_dict": weights}, tmp_path / "weights.pth")
+    for source in (tmp_path / "weights.pth", {"epoch": 3, "state_dict": weights}):
+        found = read_weights(source)
+        assert found.keys() == weights.keys()
+        assert all(torch.equal(found[name], weights[name]) for name in weights)
+
+
+def test_names_are_changed_in_order():
+    a, b = torch.ones(1), torch.ones(2)
+    renames = [(r"^block([1-4])\.", lambda m: f"stage.{int(m[1]) - 1}."), (r"\.fc$", ".linear")]
+    found = rename_weights({"block1.fc": a, "other": b}, renames)
+    assert list(found) == ["stage.0.linear", "other"]
+    assert found["stage.0.linear"] is a
+    message = r"holds both block1\.fc and stage\.0\.linear, two names of one weight"
+    with pytest.raises(ValueError, match=message):
+        rename_weights({"block1.fc": a, "stage.0.linear": b}, renames)

@@ -1,0 +1,270 @@
+"""SegFormer [1]_: a Mix Transformer, and a decoder that is nothing but linear layers.
+
+References
+----------
+.. [1] E. Xie, W. Wang, Z. Yu, A. Anandkumar, J. M. Alvarez and P. Luo, "SegFormer: simple and
+   efficient design for semantic segmentation with transformers", NeurIPS 2021,
+   arXiv:2105.15203.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segalgos import checks
+from segalgos.nets.checkpoints import load_weights, read_weights, rename_weights
+from segalgos.nets.encoders.mit import SIZES, MiT
+from segalgos.nets.encoders.mit_names import rename_mit_weights
+
+__all__ = ["SegFormer"]
+
+# Channels of the decoder, by size (Table 6).
+WIDTHS = {"b0": 256, "b1": 256, "b2": 768, "b3": 768, "b4": 768, "b5": 768}
+
+
+class AllMLPDecoder(nn.Module):
+    """Project all maps to one width, enlarge, fuse and classify them (eq. 4).
+
+    Parameters
+    ----------
+    channels : sequence of int
+        Of the maps, the largest first.
+    width : int
+        Channels inside.
+    n_classes : int
+    dropout : float
+        Share of channels dropped before classification, in training.
+
+    Notes
+    -----
+    The paper enlarges the projected maps, concatenates them (the deepest first) and fuses
+    them by a linear layer. Bilinear interpolation is linear too, has weights that add up to 1
+    and acts on each channel alone, so it may as well come last: each map is multiplied by the
+    product of its two layers while it is small, then enlarged and added. That is the same
+    function at a tenth of the cost, and holds in training as in evaluation.
+    """
+
+    def __init__(self, channels: Sequence[int], width: int, n_classes: int, dropout: float):
+        super().__init__()
+        self.linear_projections = nn.ModuleList(
+            nn.ModuleDict({"proj": nn.Linear(c, width)}) for c in channels
+        )
+        self.linear_fuse = nn.Conv2d(len(channels) * width, width, kernel_size=1, bias=False)
+        self.batch_norm = nn.BatchNorm2d(width)
+        self.dropout = nn.Dropout2d(dropout)
+        self.classifier = nn.Conv2d(width, n_classes, kernel_size=1)
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw new weights; the norm becomes the identity.
+
+        Parameters
+        ----------
+        generator : torch.Generator, optional
+        """
+        for layer in [*(p.proj for p in self.linear_projections), self.classifier]:
+            bound = layer.weight[0].numel() ** -0.5  # torch's own, which the authors keep
+            nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
+            nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+        nn.init.kaiming_normal_(
+            self.linear_fuse.weight, mode="fan_out", nonlinearity="relu", generator=generator
+        )
+        self.batch_norm.reset_parameters()
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Compute class scores.
+
+        Parameters
+        ----------
+        maps : sequence of (N, channels[i], h[i], w[i]) Tensor
+            The largest first.
+
+        Returns
+        -------
+        (N, n_classes, h[0], w[0]) Tensor
+            Logits.
+        """
+        weights, bias = self._fused_layers()
+        x = _project(maps[0], weights[0], bias)  # (N, width, h, w)
+        for small, weight in zip(maps[1:], weights[1:]):
+            small = _project(small, weight)  # (N, width, h[i], w[i])
+            x += F.interpolate(small, size=x.shape[2:], mode="bilinear")
+        if self.training:
+            x = self.batch_norm(x)
+        x = self.dropout(F.relu(x, inplace=True))  # (N, width, h, w)
+        return _project(x, self.classifier.weight.flatten(1), self.classifier.bias)
+
+    def _fused_layers(self) -> tuple[list[Tensor], Tensor]:
+        """Weights (width, channels[i]) of each map's layers in one, and the bias of all.
+
+        In evaluation the norm is a linear layer as well, and is in them.
+        """
+        layers = [projection.proj for projection in self.linear_projections]
+        fuse, norm = self.linear_fuse.weight.flatten(1), self.batch_norm  # (width, 4 width)
+        shift = fuse.new_zeros(())
+        if not self.training:
+            scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+            fuse, shift = scale[:, None] * fuse, norm.bias - scale * norm.running_mean
+        fuse = fuse.chunk(len(layers), dim=1)[::-1]  # the deepest map comes first in it
+        weights = [f @ layer.weight for f, layer in zip(fuse, layers)]
+        return weights, sum((f @ layer.bias for f, layer in zip(fuse, layers)), shift)
+
+
+def _project(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Apply a linear layer to the channels of (N, c, h, w) maps in channels-last memory."""
+    return F.linear(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
+
+
+class SegFormer(nn.Module):
+    """SegFormer B0 to B5.
+
+    Parameters
+    ----------
+    size : {"b0", "b1", "b2", "b3", "b4", "b5"}
+    n_classes : int
+    in_channels : int, default=3
+    drop_path : float, default=0.1
+        See `MiT`.
+    dropout : float, default=0.1
+        Share of channels dropped before classification, in training.
+    generator : torch.Generator, optional
+        For the initial weights.
+
+    Attributes
+    ----------
+    segformer : MiT
+        The encoder.
+    stride : int
+        32, of the encoder's smallest map.
+    margin : int
+        0: the output is as large as the input.
+    halo : None
+        Attention sees the whole image.
+
+    Notes
+    -----
+    Any batch size, height and width; see `MiT` for very small ones. The decoder's output, at
+    a quarter of the input's height and width, is enlarged bilinearly, as the authors do for
+    evaluation. Its sides are rounded up, so for sizes that 4 does not divide the output is
+    scaled by slightly less than 4.
+
+    References
+    ----------
+    .. [1] E. Xie, W. Wang, Z. Yu, A. Anandkumar, J. M. Alvarez and P. Luo, "SegFormer: simple
+       and efficient design for semantic segmentation with transformers", NeurIPS 2021,
+       arXiv:2105.15203.
+    """
+
+    stride = 32
+    margin = 0
+    halo = None
+
+    def __init__(
+        self,
+        size: str,
+        n_classes: int,
+        in_channels: int = 3,
+        *,
+        drop_path: float = 0.1,
+        dropout: float = 0.1,
+        generator: torch.Generator | None = None,
+    ):
+        super().__init__()
+        checks.check_choice("SegFormer", "size", size, tuple(SIZES))
+        self.segformer = MiT(size, in_channels, drop_path=drop_path, generator=generator)
+        self.decode_head = AllMLPDecoder(self.segformer.channels, WIDTHS[size], n_classes, dropout)
+        self.decode_head.reset_parameters(generator)
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw new weights, as the authors do.
+
+        Parameters
+        ----------
+        generator : torch.Generator, optional
+        """
+        self.segformer.reset_parameters(generator)
+        self.decode_head.reset_parameters(generator)
+
+    def fit_size(self, size: int) -> int:
+        """Find the smallest height or width of output that is at least `size`.
+
+        Parameters
+        ----------
+        size : int
+            At least 1.
+
+        Returns
+        -------
+        int
+            `size`: all are possible.
+        """
+        return size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute class scores.
+
+        Parameters
+        ----------
+        x : (N, in_channels, H, W) Tensor
+
+        Returns
+        -------
+        (N, n_classes, H, W) Tensor
+            Logits.
+        """
+        logits = self.decode_head(self.segformer(x))  # (N, n_classes, H / 4, W / 4)
+        return F.interpolate(logits, size=x.shape[2:], mode="bilinear")  # (N, n_classes, H, W)
+
+    def load_checkpoint(self, source: str | os.PathLike | Mapping[str, Tensor]) -> Self:
+        """Load weights; nothing may be missing or left over.
+
+        Parameters
+        ----------
+        source : path-like or mapping of str to Tensor
+            A safetensors file, a file of ``torch.save`` (read without unpickling), or a
+            state dict. Its names may be those of NVlabs (``backbone.block1.0.attn.q.weight``),
+            of transformers 4 and its hub
+            (``segformer.encoder.block.0.0.attention.self.query.weight``), or of transformers 5
+            (``segformer.stages.0.blocks.0.attention.q_proj.weight``), which are ours.
+
+        Returns
+        -------
+        SegFormer
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If names or shapes differ, or the file is damaged.
+        """
+        load_weights(self, _rename(read_weights(source)))
+        return self
+
+
+# Names in the files of NVlabs, who count stages from 1, and of transformers 4.
+FROM_OTHERS = (
+    (r"^backbone\.", "segformer."),
+    (r"^(decode_head\.linear_c)([1-4])\.", lambda found: f"{found[1]}.{int(found[2]) - 1}."),
+    (r"^decode_head\.linear_c\.", "decode_head.linear_projections."),
+    (r"^decode_head\.linear_fuse\.conv\.", "decode_head.linear_fuse."),
+    (r"^decode_head\.linear_fuse\.bn\.", "decode_head.batch_norm."),
+    (r"^decode_head\.linear_pred\.", "decode_head.classifier."),
+)
+
+
+def _rename(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give weights of a published file the names that `SegFormer` has."""
+    encoder, others = {}, {}
+    for name, tensor in rename_weights(weights, FROM_OTHERS).items():
+        if name.startswith("segformer."):
+            encoder[name.removeprefix("segformer.")] = tensor
+        elif not name.startswith("decode_head.conv_seg."):
+            # conv_seg belongs to a base class of the authors' decoder, which never uses it.
+            others[name] = tensor
+    encoder = rename_mit_weights(encoder)
+    return others | {f"segformer.{name}": tensor for name, tensor in encoder.items()}
