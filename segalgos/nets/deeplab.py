@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from segalgos import checks
 from segalgos.nets.checkpoints import load_weights
-from segalgos.nets.encoders.norm import BatchNorm2d
 from segalgos.nets.encoders.resnet import RESNETS, ResNet
 from segalgos.nets.fcn import FCNHead, reset_head
+from segalgos.nets.norm import BatchNorm2d
 
 __all__ = ["ASPP", "Decoder", "DeepLab"]
 

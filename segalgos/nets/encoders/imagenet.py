@@ -18,21 +18,20 @@ def adapt_channels(weight: Tensor, in_channels: int) -> Tensor:
 
     Parameters
     ----------
-    weight : (c_out, c_in, kh, kw) Tensor
+    weight : (c_out, 3, kh, kw) Tensor
     in_channels : int
 
     Returns
     -------
     (c_out, in_channels, kh, kw) Tensor
-        The same weight if ``c_in == in_channels``. Else the mean over its channels, repeated
-        and scaled by ``c_in / in_channels``: a grey image gives the same responses as before,
-        however many equal channels it has.
+        Shared out, so that an image whose channels are all equal gives what it gives in RGB:
+        channels take the kernels of red, green, blue, red ... divided by how many have the
+        same one; one or two channels take all three added up, divided by their number.
     """
-    c_in = weight.shape[1]
-    if c_in == in_channels:
-        return weight
-    mean = weight.mean(dim=1, keepdim=True)
-    return mean.repeat(1, in_channels, 1, 1) * (c_in / in_channels)
+    if in_channels < 3:
+        return weight.sum(1, keepdim=True).repeat(1, in_channels, 1, 1) / in_channels
+    colour = torch.arange(in_channels) % 3
+    return weight[:, colour] / colour.bincount()[colour, None, None]
 
 
 def load_classifier(
@@ -40,8 +39,8 @@ def load_classifier(
     source: str | os.PathLike | Mapping[str, Tensor],
     *,
     first_conv: str,
-    classifier: str,
-) -> list[str]:
+    classifier: str | tuple[str, ...],
+) -> None:
     """Load all weights of a classifier but those of its last layers.
 
     Parameters
@@ -52,13 +51,8 @@ def load_classifier(
         As in `read_weights`.
     first_conv : str
         Name of the weight that sees the image; `adapt_channels` fits it.
-    classifier : str
+    classifier : str or tuple of str
         What the names of the layers start with that an encoder has no use for.
-
-    Returns
-    -------
-    list of str
-        The names that were left out.
 
     Raises
     ------
@@ -66,12 +60,10 @@ def load_classifier(
         If any other name is missing or left over, or a shape differs.
     """
     weights, own = read_weights(source), encoder.state_dict()
-    left_out = [name for name in weights if name.startswith(classifier)]
-    weights = {name: tensor for name, tensor in weights.items() if name not in left_out}
+    weights = {name: w for name, w in weights.items() if not name.startswith(classifier)}
     for name in own.keys() - weights:
         if name.endswith("num_batches_tracked"):  # files older than torch 0.4.1 lack it
             weights[name] = torch.zeros_like(own[name])
-    if first_conv in weights and weights[first_conv].ndim == 4:
+    if first_conv in weights and weights[first_conv].shape[1:2] == (3,):
         weights[first_conv] = adapt_channels(weights[first_conv], own[first_conv].shape[1])
     load_weights(encoder, weights)
-    return left_out

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from segalgos import checks
 from segalgos.nets.checkpoints import load_weights, read_weights
+from segalgos.nets.encoders.imagenet import load_classifier
 from segalgos.nets.encoders.mit_names import rename_mit_weights
 
 __all__ = ["MiT"]
@@ -453,7 +454,7 @@ class MiT(nn.Module):
         ----------
         source : path-like or mapping of str to Tensor
             Weights of the whole classifier, as NVlabs or Hugging Face publish them; its head
-            is left out.
+            is left out, its first convolution is fitted to `in_channels`.
 
         Returns
         -------
@@ -464,36 +465,21 @@ class MiT(nn.Module):
         ------
         ValueError
             If names or shapes differ, or the file is damaged.
-
-        Notes
-        -----
-        For other than 3 channels the first kernels are shared out, so that an image whose
-        channels are all equal gives what it gives in RGB: channels take the kernels of red,
-        green, blue, red ... divided by how many have the same one; one or two channels take
-        all three added up, divided by their number.
         """
         weights = {
             name.removeprefix("segformer."): tensor
             for name, tensor in read_weights(source).items()
             if not name.startswith(("head.", "classifier."))
         }
-        weights = rename_mit_weights(weights)
-        first = self.stages[0].patch_embeddings.proj
-        name = "stages.0.patch_embeddings.proj.weight"
-        if name in weights and weights[name].shape[1:2] == (3,):
-            weights[name] = _share_out(weights[name], first.in_channels)
-        load_weights(self, weights)
+        load_classifier(
+            self,
+            rename_mit_weights(weights),
+            first_conv="stages.0.patch_embeddings.proj.weight",
+            classifier=(),
+        )
         return self
 
 
 def _convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """Convolve a map with channels last, (N, H, W, C), which is as torch lays it out."""
     return conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-
-
-def _share_out(kernels: Tensor, n_channels: int) -> Tensor:
-    """Make kernels (c_out, n_channels, k, k) of those for RGB, with the same sum."""
-    if n_channels < 3:
-        return (kernels.sum(1, keepdim=True) / n_channels).expand(-1, n_channels, -1, -1)
-    color = torch.arange(n_channels) % 3
-    return kernels[:, color] / color.bincount()[color][:, None, None]

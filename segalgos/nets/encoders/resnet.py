@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from segalgos import checks
 from segalgos.nets.encoders.imagenet import load_classifier
-from segalgos.nets.encoders.norm import BatchNorm2d
+from segalgos.nets.norm import BatchNorm2d
 
 __all__ = ["RESNETS", "BasicBlock", "Bottleneck", "ResNet"]
 
@@ -256,23 +256,25 @@ class ResNet(nn.Module):
             maps.append(x)
         return maps
 
-    def load_imagenet(self, source: str | os.PathLike | Mapping[str, Tensor]) -> list[str]:
+    def load_imagenet(self, source: str | os.PathLike | Mapping[str, Tensor]) -> Self:
         """Load the weights of a classifier, such as torchvision's files hold.
 
         Parameters
         ----------
         source : path-like or mapping of str to Tensor
             A safetensors file, a file of ``torch.save`` (read without unpickling), or a
-            state dict. Its first convolution is fitted to `in_channels`.
+            state dict. Its ``fc`` is left out, its first convolution is fitted to
+            `in_channels`.
 
         Returns
         -------
-        list of str
-            The names that were left out on purpose: those of the last layer, ``fc``.
+        ResNet
+            Itself.
 
         Raises
         ------
         ValueError
             If any other name is missing or left over, or a shape differs.
         """
-        return load_classifier(self, source, first_conv="conv1.weight", classifier="fc.")
+        load_classifier(self, source, first_conv="conv1.weight", classifier="fc.")
+        return self

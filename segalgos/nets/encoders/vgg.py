@@ -102,25 +102,25 @@ class VGG16(nn.Module):
                 pooled.append(x)
         return pooled
 
-    def load_imagenet(self, source: str | os.PathLike | Mapping[str, Tensor]) -> list[str]:
+    def load_imagenet(self, source: str | os.PathLike | Mapping[str, Tensor]) -> Self:
         """Load the weights of a classifier, such as torchvision's files hold.
 
         Parameters
         ----------
         source : path-like or mapping of str to Tensor
             A safetensors file, a file of ``torch.save`` (read without unpickling), or a
-            state dict. Its first convolution is fitted to `in_channels`.
+            state dict. Its ``classifier`` is left out, its first convolution is fitted to
+            `in_channels`.
 
         Returns
         -------
-        list of str
-            The names that were left out on purpose: those of the last layers, ``classifier``.
+        VGG16
+            Itself.
 
         Raises
         ------
         ValueError
             If any other name is missing or left over, or a shape differs.
         """
-        return load_classifier(
-            self, source, first_conv="features.0.weight", classifier="classifier."
-        )
+        load_classifier(self, source, first_conv="features.0.weight", classifier="classifier.")
+        return self
