@@ -225,7 +225,7 @@ class DeepLab(nn.Module):
         """
         return size
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Compute class scores.
 
         Parameters
@@ -234,9 +234,11 @@ class DeepLab(nn.Module):
 
         Returns
         -------
-        (N, n_classes, H, W) Tensor
-            Logits.
+        (N, n_classes, H, W) Tensor, or two of them
+            Logits. In training with an auxiliary head: those of `forward_with_aux`.
         """
+        if self.training and self.aux_classifier is not None:
+            return self.forward_with_aux(x)
         return self._logits(self.backbone(x), x.shape[2:])
 
     def _logits(self, maps: list[Tensor], size: torch.Size) -> Tensor:

@@ -394,7 +394,7 @@ class FCNResNet(nn.Module):
         """
         return -(-size // 8) * 8
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Compute class scores.
 
         Parameters
@@ -403,9 +403,11 @@ class FCNResNet(nn.Module):
 
         Returns
         -------
-        (N, n_classes, H, W) Tensor
-            Logits.
+        (N, n_classes, H, W) Tensor, or two of them
+            Logits. In training with an auxiliary head: those of `forward_with_aux`.
         """
+        if self.training and self.aux_classifier is not None:
+            return self.forward_with_aux(x)
         size = x.shape[2:]
         *_, x = self.backbone(x)  # (N, c, H / 8, W / 8)
         x = self.classifier(x)  # (N, n_classes, H / 8, W / 8)

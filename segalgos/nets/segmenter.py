@@ -34,7 +34,7 @@ from segalgos.nets.checkpoints import load_weights
 from segalgos.parallel import map_items
 from segalgos.training.augment import CropSampler, mirrored_window
 from segalgos.training.loop import one_thread_per_operation, train
-from segalgos.training.losses import LOSS_NAMES, make_loss
+from segalgos.training.losses import LOSS_NAMES, AuxiliaryLoss, make_loss
 
 __all__ = ["NetSegmenter"]
 
@@ -175,7 +175,7 @@ class NetSegmenter(SemanticSegmenter):
         self.history_ = train(
             network,
             draw,
-            make_loss(self.loss, class_weight).to(self._device()),
+            AuxiliaryLoss(make_loss(self.loss, class_weight)).to(self._device()),
             steps_per_epoch=steps_per_epoch,
             epochs=self.epochs,
             time_budget=self.time_budget,

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = [
+    "AuxiliaryLoss",
     "BinaryCrossEntropyLoss",
     "CrossEntropyLoss",
     "DiceLoss",
@@ -392,6 +393,44 @@ class MultiLoss(nn.Module):
         """
         parts = self.parts(logits, labels, weight)
         return (parts["bce"] + parts["focal"]) + parts["dice"]
+
+
+class AuxiliaryLoss(nn.Module):
+    """The loss of a network's logits, and some of that of its auxiliary heads.
+
+    Parameters
+    ----------
+    loss : torch.nn.Module
+    weight : float, default=0.4
+        Factor on the losses of further heads.
+    """
+
+    def __init__(self, loss: nn.Module, weight: float = 0.4):
+        super().__init__()
+        self.loss = loss
+        self.weight = weight
+
+    def forward(
+        self, logits: Tensor | tuple[Tensor, ...], labels: Tensor, weight: Tensor | None = None
+    ) -> Tensor:
+        """Compute the loss.
+
+        Parameters
+        ----------
+        logits : (N, K, H, W) Tensor, or a tuple of these
+            Those of the main head come first.
+        labels : (N, H, W) Tensor of integers
+        weight : (N, H, W) Tensor, optional
+            Weights of pixels.
+
+        Returns
+        -------
+        () Tensor of float32
+        """
+        if isinstance(logits, Tensor):
+            return self.loss(logits, labels, weight)
+        main, *others = (self.loss(scores, labels, weight) for scores in logits)
+        return main + self.weight * sum(others)
 
 
 _LOSSES = {

@@ -11,7 +11,7 @@ from torch import nn
 
 from segalgos.nets.deeplab import ASPP, Decoder, DeepLab
 from segalgos.training.loop import train
-from segalgos.training.losses import CrossEntropyLoss
+from segalgos.training.losses import AuxiliaryLoss, CrossEntropyLoss
 
 GOLDEN = Path(__file__).with_name("golden")
 torchvision = runpy.run_path(str(GOLDEN / "make_torchvision.py"))
@@ -131,7 +131,7 @@ def test_any_size_is_kept(version, output_stride, size):
             5, 4, version=version, output_stride=output_stride, backbone="resnet18", auxiliary=True
         )
         for outputs in (
-            [network(torch.empty(2, 5, *size))],
+            [network.eval()(torch.empty(2, 5, *size))],
             network.forward_with_aux(torch.empty(1, 5, *size)),
         ):
             assert {tuple(o.shape[1:]) for o in outputs} == {(4, *size)}
@@ -174,31 +174,15 @@ def test_auxiliary_scores_are_of_the_third_stage(version):
         make(version=version).forward_with_aux(x)
 
 
-class WithAux(nn.Module):
-    """What makes the training loop see both outputs."""
-
-    def __init__(self, network):
-        super().__init__()
-        self.network = network
-
-    def forward(self, x):
-        return self.network.forward_with_aux(x)
-
-
 def test_a_disc_is_learned_with_the_auxiliary_head():
     rows = torch.arange(32)
     disc = ((rows[:, None] - 16) ** 2 + (rows - 16) ** 2 < 10**2).long()[None]
     images = 2.0 * disc[:, None] - 1 + random_input(2, 1, 32, 32) * 0.1
-    labels, pixel_loss = disc.expand(2, -1, -1), CrossEntropyLoss()
-
-    def loss(outputs, labels, weight):
-        logits, aux_logits = outputs
-        return pixel_loss(logits, labels, weight) + 0.5 * pixel_loss(aux_logits, labels, weight)
-
+    labels, loss = disc.expand(2, -1, -1), AuxiliaryLoss(CrossEntropyLoss(), 0.5)
     network = make(1, 2, auxiliary=True)
     before = network.aux_classifier[4].weight.detach().clone()
     history = train(
-        WithAux(network), lambda rng: (images, labels, None), loss,
+        network, lambda rng: (images, labels, None), loss,
         steps_per_epoch=5, epochs=5, learning_rate=2e-3,
     )  # fmt: skip
     assert history[-1]["loss"] < 0.5 * history[0]["loss"]

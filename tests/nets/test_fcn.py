@@ -320,7 +320,7 @@ def test_output_equals_torchvisions(case):
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (37, 64), (131, 17)])
 def test_resnet_any_size_is_kept_and_trains(size):
     network = make_resnet(5, auxiliary=True)
-    logits, aux_logits = network.forward_with_aux(random_input(1, 5, *size))
+    logits, aux_logits = network(random_input(1, 5, *size))
     assert logits.shape == aux_logits.shape == (1, 4, *size)
     (logits.square().mean() + aux_logits.square().mean()).backward()
     assert all(torch.isfinite(p.grad).all() for p in network.parameters())

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from segalgos.training.losses import (
     LOSS_NAMES,
+    AuxiliaryLoss,
     BinaryCrossEntropyLoss,
     CrossEntropyLoss,
     DiceLoss,
@@ -417,3 +418,14 @@ def test_gradients_equal_finite_differences(case, name):
                 2 * step
             )
         assert float(logits.grad[at]) == pytest.approx(float(slope), abs=1e-4)
+
+
+def test_auxiliary_heads_count_for_a_part():
+    first, second = (
+        torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(i)) for i in (0, 1)
+    )
+    labels = torch.arange(40).reshape(2, 4, 5) % 4 - 1
+    loss = CrossEntropyLoss()
+    both = AuxiliaryLoss(loss, 0.3)((first, second), labels)
+    torch.testing.assert_close(both, loss(first, labels) + 0.3 * loss(second, labels))
+    assert torch.equal(AuxiliaryLoss(loss)(first, labels), loss(first, labels))
