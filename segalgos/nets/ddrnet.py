@@ -131,9 +131,8 @@ class DAPPM(nn.Module):
 
     Notes
     -----
-    In training the global branch has one value a
-    channel for each image; for a single image it is normalised by the running statistics, as
-    `segalgos.nets.norm.BatchNorm2d` does.
+    In training the global branch has one value a channel for each image; for a single image
+    it is normalised by the running statistics, as `segalgos.nets.norm.BatchNorm2d` does.
     """
 
     def __init__(self, c_in: int, c_branch: int, c_out: int):
@@ -208,7 +207,7 @@ class DDRNet(nn.Module):
     ----------
     in_channels, n_classes : int
     base_channels : int, default=32
-        Channels of the first layers; the deepest has 16 times as many.
+        Channels of the first layers, a multiple of 8; the deepest has 16 times as many.
     context_channels : int, default=128
         Of each branch of the pyramid pooling.
     head_channels : int, default=64
@@ -260,6 +259,9 @@ class DDRNet(nn.Module):
         generator: torch.Generator | None = None,
     ):
         super().__init__()
+        if base_channels < 8 or base_channels % 8:
+            # With 4, oneDNN's gradient of a strided 1x1 convolution writes beyond its memory.
+            raise ValueError(f"DDRNet: base_channels is {base_channels}, expected a multiple of 8.")
         c = base_channels
         self.conv1 = nn.Sequential(
             nn.Conv2d(in_channels, c, kernel_size=3, stride=2, padding=1),

@@ -15,7 +15,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def make(in_channels=3, n_classes=4, **options):
-    options = {"base_channels": 4, "context_channels": 8, "head_channels": 8} | options
+    options = {"base_channels": 8, "context_channels": 8, "head_channels": 8} | options
     return DDRNet(
         in_channels, n_classes, generator=torch.Generator().manual_seed(0), **options
     ).eval()
@@ -169,3 +169,9 @@ def test_load_checkpoint(tmp_path):
         make(auxiliary=True).load_checkpoint(a.state_dict())
     with pytest.raises(ValueError, match="DDRNet: the checkpoint has left over 1"):
         a.load_checkpoint(a.state_dict() | {"loss.criterion.weight": torch.ones(4)})
+
+
+@pytest.mark.parametrize("base_channels", [0, 4, 12])
+def test_channels_that_kernels_cannot_take_are_refused(base_channels):
+    with pytest.raises(ValueError, match=f"base_channels is {base_channels}, expected a multiple"):
+        DDRNet(3, 2, base_channels=base_channels)
