@@ -217,6 +217,17 @@ ENTRIES: tuple[Entry, ...] = (
         "an encoder-decoder network with skips, trained from scratch",
         extra="torch",
     ),
+    Entry(
+        "segformer",
+        "SegFormerSegmenter",
+        "segalgos.nets.segformer",
+        "nets",
+        "semantic",
+        2021,
+        "E. Xie et al., SegFormer: simple and efficient design for semantic segmentation",
+        "a transformer that sees the whole image, with a light decoder",
+        extra="torch",
+    ),
 )
 
 

@@ -177,6 +177,8 @@ def _encode(value: Any, arrays: dict[str, NDArray], where: str) -> Any:
         return value
     if isinstance(value, np.generic) and value.dtype.kind in "buif":
         return value.item()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)  # which is what it comes back as
     if isinstance(value, np.ndarray) and value.dtype.kind in "buif":
         key = str(len(arrays))
         arrays[key] = np.ascontiguousarray(value).reshape(value.shape)

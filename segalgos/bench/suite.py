@@ -33,6 +33,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "learning_rate": 0.003,
         "epochs": None,  # the budget decides
     },
+    "SegFormerSegmenter": {"crop_size": 128, "epochs": None},
 }
 
 #: Settings tried on the training images by methods that learn nothing else: one that

@@ -11,19 +11,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segalgos import checks
+from segalgos.base import Traits
 from segalgos.nets.checkpoints import load_weights, read_weights, rename_weights
 from segalgos.nets.encoders.mit import SIZES, MiT
 from segalgos.nets.encoders.mit_names import rename_mit_weights
 from segalgos.nets.norm import BatchNorm2d
+from segalgos.nets.semantic import SemanticNetSegmenter
 
-__all__ = ["SegFormer"]
+__all__ = ["SegFormer", "SegFormerSegmenter"]
 
 # Channels of the decoder, by size (Table 6).
 WIDTHS = {"b0": 256, "b1": 256, "b2": 768, "b3": 768, "b4": 768, "b5": 768}
@@ -269,3 +271,171 @@ def _rename(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
             others[name] = tensor
     encoder = rename_mit_weights(encoder)
     return others | {f"segformer.{name}": tensor for name, tensor in encoder.items()}
+
+
+class SegFormerSegmenter(SemanticNetSegmenter):
+    """SegFormer: a transformer that sees the whole image, with a light decoder.
+
+    Parameters
+    ----------
+    size : {"b0", "b1", "b2", "b3", "b4", "b5"}, default="b0"
+        3.7 to 85 million parameters.
+    drop_path : float, default=0.1
+        Rate of residual branches left out in training, at the last block.
+    pretrained : path-like, optional
+        File of weights of an ImageNet classifier that the encoder starts from, as NVlabs or
+        Hugging Face publish them.
+    epochs : int or None, default=50
+        Times that training sees as many pixels as the images have. None: until
+        `time_budget` is used up.
+    time_budget : float, optional
+        Seconds that training may take; the learning rate follows it. The last step and a
+        last validation may overrun it.
+    batch_size : int, default=4
+        Crops per step; rounded up to an even number.
+    crop_size : int, default=256
+        Height and width of the crops trained on, in pixels; rounded up to what the network
+        can make.
+    learning_rate : float, default=6e-4
+        Of AdamW, at the end of the warm-up.
+    weight_decay : float, default=0.01
+    loss : {"cross_entropy", "focal", "dice", "multi", "tversky", "lovasz", "ohem"}
+        See `segalgos.training.losses`; "cross_entropy" by default.
+    class_weight : dict, "balanced" or None, default=None
+        Weight of each class id in the loss, 1 where not named. "balanced" is inverse to
+        the number of labelled pixels.
+    augment : bool, default=True
+        Flip, rotate by right angles and change brightness and contrast at random.
+    validation_fraction : float, default=0.0
+        Share of the images kept aside to choose the best epoch by mean IoU.
+    tile_size : int, default=512
+        Larger images are predicted in tiles of at most about this height and width, but
+        for networks like this one that see the whole image.
+    checkpoint : path-like, optional
+        File that training is saved to after every epoch and resumed from.
+    device : str, optional
+        Like "cpu" or "cuda:1". None takes a GPU if there is one.
+    channel_axis : int, None or "auto", default="auto"
+    random_state : int, RandomState or None, default=None
+    verbose : bool, default=False
+        Show a progress bar on stderr.
+
+    Attributes
+    ----------
+    classes_ : (K,) int32
+        Class ids, sorted.
+    network_ : SegFormer
+    n_parameters_ : int
+    history_ : list of dict
+        One row an epoch: epoch, steps, loss, learning_rate, seconds and, where it was
+        validated, score.
+    mean_, std_ : (C,) float64
+        Images are standardised with them: of the training images by channel, or with
+        `pretrained` and three channels those of the classifier.
+
+    Notes
+    -----
+    Images, labels and weights of any size are taken as they are; pixels labelled -1 change
+    nothing. Attention spans the image, so that large ones are predicted as a whole. With
+    the same `random_state` and `epochs` the result is the same bit for bit, whatever the
+    number of threads.
+
+    References
+    ----------
+    .. [1] E. Xie, W. Wang, Z. Yu, A. Anandkumar, J. M. Alvarez and P. Luo, "SegFormer: simple
+       and efficient design for semantic segmentation with transformers", NeurIPS 2021,
+       arXiv:2105.15203.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from segalgos import SegFormerSegmenter
+    >>> image = np.zeros((32, 32)); image[8:24, 8:24] = 1
+    >>> segmenter = SegFormerSegmenter.small().fit(image, image.astype(int))
+    >>> segmenter.predict(image).shape
+    (32, 32)
+    """
+
+    traits = Traits(
+        task="semantic",
+        family="nets",
+        year=2021,
+        needs_fit=True,
+        needs_labels=True,
+        takes_sample_weight=True,
+        deterministic=False,
+        keeps_uint8=True,
+    )
+
+    def __init__(
+        self,
+        size: str = "b0",
+        *,
+        drop_path: float = 0.1,
+        pretrained: str | os.PathLike | None = None,
+        epochs: int | None = 50,
+        time_budget: float | None = None,
+        batch_size: int = 4,
+        crop_size: int = 256,
+        learning_rate: float = 6e-4,
+        weight_decay: float = 0.01,
+        loss: str = "cross_entropy",
+        class_weight: Any = None,
+        augment: bool = True,
+        validation_fraction: float = 0.0,
+        tile_size: int = 512,
+        checkpoint: str | os.PathLike | None = None,
+        device: str | None = None,
+        channel_axis: int | str | None = "auto",
+        random_state: Any = None,
+        verbose: bool = False,
+    ):
+        self.size = size
+        self.drop_path = drop_path
+        self.pretrained = pretrained
+        self.epochs = epochs
+        self.time_budget = time_budget
+        self.batch_size = batch_size
+        self.crop_size = crop_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.loss = loss
+        self.class_weight = class_weight
+        self.augment = augment
+        self.validation_fraction = validation_fraction
+        self.tile_size = tile_size
+        self.checkpoint = checkpoint
+        self.device = device
+        self.channel_axis = channel_axis
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @classmethod
+    def small(cls) -> Self:
+        """Make an instance with tiny parameters, for tests and demos.
+
+        Returns
+        -------
+        SegFormerSegmenter
+        """
+        return cls(
+            "b0",
+            epochs=3,
+            batch_size=2,
+            crop_size=32,
+            learning_rate=0.01,
+            random_state=0,
+        )
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        checks.check_choice(self._caller, "size", self.size, tuple(SIZES))
+        checks.check_real(self._caller, "drop_path", self.drop_path, low=0, high=0.99)
+
+    def _build(self, n_channels: int, n_classes: int, generator: torch.Generator) -> nn.Module:
+        return SegFormer(
+            self.size, n_classes, n_channels, drop_path=self.drop_path, generator=generator
+        )
+
+    def _encoder(self, network: nn.Module) -> nn.Module:
+        return network.segformer

@@ -21,7 +21,7 @@ from segalgos import checks
 from segalgos.base import Traits
 from segalgos.nets.checkpoints import load_weights
 from segalgos.nets.norm import BatchNorm2d
-from segalgos.nets.segmenter import NetSegmenter
+from segalgos.nets.semantic import SemanticNetSegmenter
 
 __all__ = ["UNet", "UNetSegmenter"]
 
@@ -272,7 +272,7 @@ class UNet(nn.Module):
         return self
 
 
-class UNetSegmenter(NetSegmenter):
+class UNetSegmenter(SemanticNetSegmenter):
     """U-Net trained from scratch on the images at hand.
 
     Parameters

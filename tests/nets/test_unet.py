@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-import segalgos.nets.segmenter as rooms
+import segalgos.nets.semantic as rooms
 from segalgos.nets.unet import UNet, UNetSegmenter
 from segalgos.parallel import thread_limit
 from segalgos.persistence import load, save

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 import segalgos
 from segalgos import checks
 from segalgos.base import SemanticSegmenter
+from segalgos.color import data_range_of
 from segalgos.metrics.semantic import semantic_scores
 from segalgos.nets.checkpoints import load_weights
 from segalgos.parallel import map_items
@@ -36,13 +37,13 @@ from segalgos.training.augment import CropSampler, mirrored_window
 from segalgos.training.loop import one_thread_per_operation, train
 from segalgos.training.losses import LOSS_NAMES, AuxiliaryLoss, make_loss
 
-__all__ = ["NetSegmenter"]
+__all__ = ["SemanticNetSegmenter"]
 
 # Standardised intensities are cut here, or huge ones would overflow inside the network.
 LARGEST_INTENSITY = 1e4
 
 
-class NetSegmenter(SemanticSegmenter):
+class SemanticNetSegmenter(SemanticSegmenter):
     """Base of semantic segmenters that train a network.
 
     A subclass stores the parameters that `UNetSegmenter` documents and writes ``_build``.
@@ -63,6 +64,7 @@ class NetSegmenter(SemanticSegmenter):
     of an image is computed by one thread.
     """
 
+    pretrained: str | os.PathLike | None = None
     epochs: int | None
     time_budget: float | None
     batch_size: int
@@ -83,6 +85,10 @@ class NetSegmenter(SemanticSegmenter):
         """Make the network, with initial weights from the generator."""
         raise TypeError(f"{self._caller} has no _build hook: write one.")
 
+    def _encoder(self, network: nn.Module) -> nn.Module:
+        """What of the network `pretrained` is for: it has ``load_imagenet``."""
+        raise TypeError(f"{self._caller} has no _encoder hook: write one.")
+
     def _check_params(self) -> None:
         caller = self._caller
         if self.epochs is None and self.time_budget is None:
@@ -101,8 +107,10 @@ class NetSegmenter(SemanticSegmenter):
         checks.check_class_weight(caller, self.class_weight)
         checks.check_bool(caller, "augment", self.augment)
         checks.check_bool(caller, "verbose", self.verbose)
-        if not isinstance(self.checkpoint, str | os.PathLike | None):
-            raise TypeError(f"{caller}: checkpoint is {self.checkpoint!r}, expected a path.")
+        for name in ("checkpoint", "pretrained"):
+            path = getattr(self, name)
+            if not isinstance(path, str | os.PathLike | None):
+                raise TypeError(f"{caller}: {name} is {path!r}, expected a path.")
         self._device()
 
     def _device(self) -> torch.device:
@@ -129,8 +137,14 @@ class NetSegmenter(SemanticSegmenter):
         self.mean_, self.std_ = _channel_statistics(images)
         n_classes = len(self.classes_)
         class_weight = self._class_weights(labels)
-        network = self._new_network(images[0].shape[-1], n_classes, seed).to(self._device())
-        self.network_ = network
+        network = self._new_network(images[0].shape[-1], n_classes, seed)
+        if self.pretrained is not None:
+            encoder = self._encoder(network).load_imagenet(self.pretrained)
+            if len(self.mean_) == 3:  # it knows how bright each of its colours is
+                unit = data_range_of(np.array([image.max() for image in images])) / 255
+                self.mean_ = np.broadcast_to(np.float64(encoder.imagenet_mean) * unit, 3).copy()
+                self.std_ = np.broadcast_to(np.float64(encoder.imagenet_std) * unit, 3).copy()
+        self.network_ = network = network.to(self._device())
         self.n_parameters_ = sum(p.numel() for p in network.parameters())
 
         training, held_out = self._split(images, rng)
