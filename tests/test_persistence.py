@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -92,6 +93,12 @@ def test_numpy_scalars_become_numbers(tmp_path):
     twin = _round_trip(_fitted([np.float32(0.5), np.int8(3), np.bool_(True)]), tmp_path / "m")
     assert twin.learned_ == [0.5, 3, True]
     assert [type(v) for v in twin.learned_] == [float, int, bool]
+
+
+def test_paths_become_text(tmp_path):
+    assert _round_trip(_fitted([Path("a") / "b"]), tmp_path / "m").learned_ == [
+        os.path.join("a", "b")
+    ]
 
 
 @pytest.mark.parametrize(
