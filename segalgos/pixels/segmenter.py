@@ -46,8 +46,7 @@ class PixelSegmenter(SemanticSegmenter):
 
     Subclasses have the constructor parameters `max_samples`, `n_features_to_select`,
     `smoothing`, `smoothness`, `cache_mb`, `random_state` and those of `PixelFeatures`, and
-    write the hooks
-    ``_check_classifier``, ``_fit_rows`` and ``_rows_proba``.
+    write the hooks ``_check_classifier``, ``_fit_rows`` and ``_rows_proba``.
 
     Attributes
     ----------
