@@ -28,26 +28,34 @@ from segalgos.files import atomic_path
 from segalgos.parallel import map_items
 from segalgos.training.schedule import learning_rate_factor
 
-__all__ = ["OPTIMIZERS", "one_thread_per_operation", "part_generator", "train"]
+__all__ = ["OPTIMIZERS", "part_generator", "threads_per_operation", "train"]
 
 OPTIMIZERS = ("adamw", "sgd")
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT = 2
+# Parts whose gradients are held at once: a batch of any size needs no more memory than this.
+PARTS_AT_ONCE = 8
+
+# What a checkpoint holds of a run, besides the states of network and optimizer.
+_CONTENT = ("step", "seconds", "history", "best_score", "best_weights", "average")
 
 Batch = tuple[Tensor, Tensor, Tensor | None]
 
 
 @contextmanager
-def one_thread_per_operation() -> Iterator[None]:
-    """Make torch compute each operation on the thread that calls it, inside a ``with`` block.
+def threads_per_operation(n: int = 1) -> Iterator[None]:
+    """Make torch compute each operation with so many threads, inside a ``with`` block.
 
-    Threads are then used by running operations side by side, with `map_items`.
+    Parameters
+    ----------
+    n : int, default=1
+        1 for operations that run side by side, by `map_items`.
 
     Yields
     ------
     None
     """
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(n)
     try:
         yield
     finally:
@@ -84,8 +92,10 @@ def train(
     schedule: str = "poly",
     warmup: float = 0.05,
     max_gradient_norm: float = 1.0,
+    ema_decay: float | None = None,
     validate: Callable[[], float] | None = None,
     validate_every: int = 1,
+    patience: int | None = None,
     on_epoch_end: Callable[[dict[str, float]], None] | None = None,
     checkpoint: str | os.PathLike | None = None,
     identity: str = "",
@@ -115,8 +125,9 @@ def train(
         and a last validation follows. The learning rate follows whichever of `epochs` and
         `time_budget` is nearer to its end.
     n_parts : int, default=1
-        Parts of a batch. Batch statistics are those of a part; running statistics are
-        averaged over the parts.
+        Parts of a batch, whose gradients are accumulated: more parts take more time, not
+        more memory. Batch statistics are those of a part; running statistics are averaged
+        over the parts.
     optimizer : {"adamw", "sgd"}, default="adamw"
         "sgd" has Nesterov momentum 0.9.
     learning_rate, weight_decay : float
@@ -124,11 +135,16 @@ def train(
         See `learning_rate_factor`.
     max_gradient_norm : float, default=1.0
         Longer gradients are shortened to it.
+    ema_decay : float, optional
+        Validate and return an exponential moving average of the weights instead of the last
+        ones: each step keeps this share of the average, less in the first steps.
     validate : callable, optional
         Called without arguments, with the network in evaluation mode; returns a score,
         higher is better. The weights with the best score are kept (the later of equals).
     validate_every : int, default=1
         Epochs between validations. The last epoch is always validated.
+    patience : int, optional
+        Stop after so many validations in a row without a better score.
     on_epoch_end : callable, optional
         Called with the row of the history, after the checkpoint was written.
     checkpoint : path-like, optional
@@ -157,11 +173,14 @@ def train(
     """
     if epochs is None and time_budget is None:
         raise ValueError("train: epochs and time_budget are both None: give at least one.")
+    if patience is not None and validate is None:
+        raise ValueError("train: patience needs validate: pass both, or neither.")
     run = _Run(
         network.to(device).train(),
         optimizer,
         weight_decay,
         n_parts=n_parts,
+        ema_decay=ema_decay,
         seed=seed,
         device=torch.device(device),
         identity=identity,
@@ -176,9 +195,9 @@ def train(
         by_time = 0.0 if time_budget is None else (time.perf_counter() - start) / time_budget
         return max(by_steps, by_time if run.step > 0 else 0.0)  # one step at least
 
-    with one_thread_per_operation(), _progress_bar(verbose) as show:
+    with threads_per_operation(1), _progress_bar(verbose) as show:
         done = progress()
-        while done < 1:
+        while done < 1 and not run.is_stuck(patience):
             losses = []
             while done < 1 and len(losses) < steps_per_epoch:
                 rate = learning_rate * learning_rate_factor(done, schedule, warmup=warmup)
@@ -200,8 +219,9 @@ def train(
                 run.write(path)
             if on_epoch_end is not None:
                 on_epoch_end(dict(row))
-    if run.best_weights is not None:
-        network.load_state_dict(run.best_weights)
+    weights = run.average if run.best_weights is None else run.best_weights
+    if weights is not None:
+        network.load_state_dict(weights)
     network.eval()
     return run.history
 
@@ -216,6 +236,7 @@ class _Run:
         weight_decay: float,
         *,
         n_parts: int,
+        ema_decay: float | None,
         seed: int,
         device: torch.device,
         identity: str,
@@ -224,6 +245,8 @@ class _Run:
         self.parameters = [p for p in network.parameters() if p.requires_grad]
         self.optimizer = _make_optimizer(optimizer, self.parameters, weight_decay)
         self.replicas = [_replicate(network) for _ in range(n_parts)]
+        self.ema_decay = ema_decay
+        self.average = None if ema_decay is None else _copy(network.state_dict())
         self.seed = seed
         self.device = device
         self.identity = identity
@@ -249,55 +272,86 @@ class _Run:
             gradients = torch.autograd.grad(value, self.parameters, allow_unused=True)
             return value.item(), gradients
 
-        results = map_items(compute, range(len(self.replicas)))
-        value = sum(value for value, _ in results) / len(results)
-        if not np.isfinite(value):
+        n_parts = len(self.replicas)
+        total = 0.0
+        sums = [_Sum() for _ in self.parameters]
+        for first in range(0, n_parts, PARTS_AT_ONCE):
+            parts = range(first, min(first + PARTS_AT_ONCE, n_parts))
+            for value, gradients in map_items(compute, parts):  # in order
+                total += value
+                for gradient_sum, gradient in zip(sums, gradients, strict=True):
+                    gradient_sum.add(gradient)
+        mean_loss = total / n_parts
+        if not np.isfinite(mean_loss):
             raise FloatingPointError(
-                f"train: the loss became {value} at step {self.step}: lower learning_rate."
+                f"train: the loss became {mean_loss} at step {self.step}: lower learning_rate."
             )
-        for parameter, *parts in zip(self.parameters, *(g for _, g in results), strict=True):
-            parameter.grad = _mean(parts)
+        for parameter, gradient_sum in zip(self.parameters, sums, strict=True):
+            parameter.grad = gradient_sum.mean()
         torch.nn.utils.clip_grad_norm_(self.parameters, max_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
         self._merge_buffers()
         self.step += 1
-        return value
+        self._update_average()
+        return mean_loss
 
     @torch.no_grad()
     def _merge_buffers(self) -> None:
         """Average the running statistics that the parts arrived at."""
         copies = [list(replica.buffers()) for replica, _ in self.replicas]
         for own, *parts in zip(self.network.buffers(), *copies, strict=True):
-            own.copy_(_mean(parts) if own.is_floating_point() else parts[0])
+            own.copy_(sum(parts) / len(parts) if own.is_floating_point() else parts[0])
             for part in parts:
                 part.copy_(own)
 
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        if self.average is None:
+            return
+        # The first weights are random: the average forgets them within a few steps.
+        decay = min(self.ema_decay, (1 + self.step) / (10 + self.step))
+        for name, tensor in self.network.state_dict().items():
+            if tensor.is_floating_point():
+                self.average[name].lerp_(tensor, 1 - decay)
+            else:
+                self.average[name].copy_(tensor)
+
     def keep_best(self, validate: Callable[[], float]) -> float:
-        """Score the network and remember its weights if they are the best."""
+        """Score the network, or its average, and remember the weights if they are the best."""
+        last = None
+        if self.average is not None:
+            last = _copy(self.network.state_dict())
+            self.network.load_state_dict(self.average)
         self.network.eval()
         score = float(validate())
-        self.network.train()
         if score >= self.best_score:
             self.best_score = score
             self.best_weights = _copy(self.network.state_dict())
+        self.network.train()
+        if last is not None:
+            self.network.load_state_dict(last)
         return score
+
+    def is_stuck(self, patience: int | None) -> bool:
+        """Whether the last `patience` scores are all below or equal to an earlier one."""
+        if patience is None:
+            return False
+        scores = [row["score"] for row in self.history if "score" in row]
+        return len(scores) > patience and max(scores[-patience:]) <= max(scores[:-patience])
 
     def write(self, path: Path) -> None:
         content = {
             "format": CHECKPOINT_FORMAT,
             "identity": self.identity,
-            "step": self.step,
-            "seconds": self.seconds,
-            "history": self.history,
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "best_score": self.best_score,
-            "best_weights": self.best_weights,
+            **{name: getattr(self, name) for name in _CONTENT},
         }
-        with atomic_path(path) as temporary:
-            torch.save(content, temporary)
+        # Not by its name: torch refuses those that begin with a dot and have no other.
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            torch.save(content, file)
 
     def resume(self, path: Path) -> None:
         try:
@@ -317,7 +371,7 @@ class _Run:
         try:
             self.network.load_state_dict(content["network"])
             self.optimizer.load_state_dict(content["optimizer"])
-            for name in ("step", "seconds", "history", "best_score", "best_weights"):
+            for name in _CONTENT:
                 setattr(self, name, content[name])
         except (RuntimeError, ValueError, KeyError) as error:
             raise ValueError(
@@ -380,15 +434,24 @@ class _SeededDropout(nn.Module):
         return x * keep / (1 - self.p)
 
 
-def _mean(parts: list[Tensor | None]) -> Tensor | None:
-    """Mean of tensors, added in order."""
-    parts = [part for part in parts if part is not None]
-    if len(parts) <= 1:
-        return parts[0] if parts else None
-    total = parts[0] + parts[1]
-    for part in parts[2:]:
-        total += part
-    return total.div_(len(parts))
+class _Sum:
+    """Sum of tensors, added in the order they come in; None is left out."""
+
+    def __init__(self):
+        self.total: Tensor | None = None
+        self.count = 0
+
+    def add(self, tensor: Tensor | None) -> None:
+        if tensor is None:
+            return
+        if self.count <= 1:  # not in place: autograd may give one tensor for two parameters
+            self.total = tensor if self.total is None else self.total + tensor
+        else:
+            self.total += tensor
+        self.count += 1
+
+    def mean(self) -> Tensor | None:
+        return self.total if self.count <= 1 else self.total.div_(self.count)
 
 
 def _copy(weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ from torch import nn
 
 import segalgos.training.loop as loop
 from segalgos.parallel import thread_limit
-from segalgos.training.loop import one_thread_per_operation, train
+from segalgos.training.loop import threads_per_operation, train
 
 
 class Tiny(nn.Module):
@@ -143,13 +143,15 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.parametrize("ema_decay", [None, 0.8])
 @pytest.mark.parametrize("best", [None, "growing", "shrinking"])
-def test_resume_gives_the_same_weights_bit_for_bit(tmp_path, best):
+def test_resume_gives_the_same_weights_bit_for_bit(tmp_path, best, ema_decay):
     def options(network):
         if best is None:
-            return {}
+            return {"ema_decay": ema_decay}
         sign = 1 if best == "growing" else -1  # the best epoch is late for one, early for one
-        return {"validate": lambda: sign * network.conv.weight.abs().sum().item()}
+        score = lambda: sign * network.conv.weight.abs().sum().item()  # noqa: E731
+        return {"validate": score, "ema_decay": ema_decay}
 
     def kill(row):
         if row["epoch"] == 2:
@@ -223,6 +225,65 @@ def test_validation_is_done_every_so_often_and_at_the_end():
     assert ["score" in row for row in history] == [False, True, False, True, True]
 
 
+def test_averaged_weights_are_validated_and_kept():
+    steps = []
+
+    class Recorded(Tiny):
+        def forward(self, x):
+            steps.append({k: v.detach().clone() for k, v in self.state_dict().items()})
+            return super().forward(x)
+
+    network = Recorded()
+    validated = []
+
+    def validate():
+        validated.append(network.conv.weight.detach().clone())
+        return len(validated)
+
+    options = {"epochs": 2, "steps_per_epoch": 3, "n_parts": 1}
+    run(network, ema_decay=0.5, validate=validate, **options)
+    last, _ = run(Tiny(), **options)
+    weights = [step["conv.weight"] for step in steps[1:]] + [last.conv.weight.detach()]
+    expected = steps[0]["conv.weight"]
+    for step, weight in enumerate(weights, start=1):
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * weight
+        if step == 3:
+            torch.testing.assert_close(validated[0], expected)
+    torch.testing.assert_close(network.conv.weight.detach(), expected)
+    alone, _ = run(Tiny(), ema_decay=0.5, **options)
+    assert torch.equal(alone.conv.weight, network.conv.weight)
+    assert int(network.norm.num_batches_tracked) == 6
+
+
+def test_training_stops_when_the_score_no_longer_grows():
+    scores = [0.1, 0.5, 0.5, 0.4, 0.6, 0.9]
+    for patience, epochs in ((2, 4), (3, 6), (1, 3)):
+        found = iter(scores)
+        _, history = run(validate=lambda found=found: next(found), epochs=6, patience=patience)
+        assert [row["score"] for row in history] == scores[:epochs]
+
+
+def test_a_stopped_run_is_not_resumed(tmp_path):
+    options = {"validate": lambda: 0.5, "epochs": 6, "patience": 1, "checkpoint": tmp_path / "c"}
+    first, history = run(**options)
+    again, same_history = run(**options)
+    assert len(history) == 2
+    assert history == same_history
+    assert same(first, again)
+
+
+def test_patience_needs_a_score():
+    with pytest.raises(ValueError, match="patience needs validate"):
+        run(patience=3)
+
+
+def test_many_parts_are_accumulated(monkeypatch):
+    whole, _ = run(n_parts=11)
+    monkeypatch.setattr(loop, "PARTS_AT_ONCE", 2)
+    assert same(whole, run(n_parts=11)[0])
+
+
 def fake_clock(monkeypatch, seconds_per_call):
     now = [0.0]
 
@@ -289,11 +350,12 @@ def test_unused_parameters_are_left_alone():
     assert torch.equal(network.unused, torch.ones(3, 3))
 
 
-def test_one_thread_per_operation_restores():
+def test_threads_per_operation_restores():
     before = torch.get_num_threads()
-    with one_thread_per_operation():
-        assert torch.get_num_threads() == 1
-    assert torch.get_num_threads() == before
+    for n in (1, before + 1):
+        with threads_per_operation(n):
+            assert torch.get_num_threads() == n
+        assert torch.get_num_threads() == before
 
 
 def test_verbose_shows_progress_on_stderr(capsys):
