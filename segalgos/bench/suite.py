@@ -33,7 +33,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         "learning_rate": 0.003,
         "epochs": None,  # the budget decides
     },
+    "FCNSegmenter": {"fc_channels": 256, "crop_size": 128, "epochs": None},
+    "DeepLabSegmenter": {"backbone": "resnet18", "crop_size": 128, "epochs": None},
     "SegFormerSegmenter": {"crop_size": 128, "epochs": None},
+    "DDRNetSegmenter": {"crop_size": 128, "epochs": None},
+    "NetSegmenter": {"crop_size": 128, "learning_rate": 0.003, "epochs": None},
 }
 
 #: Settings tried on the training images by methods that learn nothing else: one that

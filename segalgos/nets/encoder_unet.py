@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segalgos.nets.blocks import DoubleConv
 from segalgos.nets.checkpoints import load_weights
-from segalgos.nets.unet import DoubleConv
 
 __all__ = ["EncoderUNet"]
 
@@ -62,7 +62,9 @@ class EncoderUNet(nn.Module):
         tell their channels and how many pixels their cells are apart.
     n_classes : int
     decoder_channels : sequence of int, default=(256, 128, 64, 32)
-        Channels of each step up: one fewer than there are maps.
+        Channels of each step up: fewer than there are maps. Where there are fewer steps than
+        maps to join, the finest maps are left out, and scores are interpolated from a coarser
+        one.
     generator : torch.Generator, optional
         For the initial weights of the decoder.
 
@@ -78,7 +80,7 @@ class EncoderUNet(nn.Module):
     Raises
     ------
     ValueError
-        If the numbers of maps and of steps do not fit.
+        If there are more steps than maps to join, or none.
 
     Notes
     -----
@@ -119,9 +121,9 @@ class EncoderUNet(nn.Module):
         generator: torch.Generator | None = None,
     ):
         super().__init__()
-        if len(decoder_channels) != len(encoder.channels) - 1:
+        if not 1 <= len(decoder_channels) < len(encoder.channels):
             raise ValueError(
-                f"EncoderUNet: decoder_channels has {len(decoder_channels)} steps, expected "
+                f"EncoderUNet: decoder_channels has {len(decoder_channels)} steps, expected 1 to "
                 f"{len(encoder.channels) - 1}: one between each two maps of the encoder."
             )
         self.stride = encoder.strides[-1]
@@ -179,7 +181,7 @@ class EncoderUNet(nn.Module):
         *skips, x = self.encoder(x)  # strides 2 4 8 16, 32
         for block in self.up:
             x = block(x, skips.pop())  # (N, c, ...): 256 128 64 32 channels
-        x = self.head(x)  # (N, n_classes, H / 2, W / 2)
+        x = self.head(x)  # (N, n_classes, H / 2, W / 2), or coarser after fewer steps
         return F.interpolate(x, size=size, mode="bilinear")  # (N, n_classes, H, W)
 
     def load_checkpoint(self, source: str | os.PathLike | Mapping[str, Tensor]) -> Self:

@@ -9,24 +9,26 @@ References
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segalgos import checks
+from segalgos.base import Traits
 from segalgos.nets.checkpoints import load_weights, read_weights
-from segalgos.nets.encoders.resnet import RESNETS, ResNet
 from segalgos.nets.encoders.vgg import VGG16
-from segalgos.nets.norm import BatchNorm2d
+from segalgos.nets.fcn_resnet import FCNResNet
+from segalgos.nets.semantic import SemanticNetSegmenter
 
-__all__ = ["FCN", "FCNHead", "FCNResNet", "bilinear_kernel", "reset_head"]
+__all__ = ["FCN", "FCNSegmenter", "bilinear_kernel"]
 
 # Side of the cells that the last upsampling starts from, in pixels.
 LAST_STEP = {"32s": 32, "16s": 16, "8s": 8}
 PADDINGS = ("full", "same")
+RESNET_VARIANTS = ("resnet50", "resnet101")
 
 # Names in the caffe models and their ports, and ours.
 _PORT_NAMES = {"upscore8": "upscore", "upscore16": "upscore"} | {
@@ -93,6 +95,8 @@ class FCN(nn.Module):
         0: the output is as large as the input.
     halo : int
         256: pixels around an output that it depends on, at most.
+    imagenet_mean, imagenet_std : tuple of float
+        Those of `VGG16`.
 
     Notes
     -----
@@ -112,6 +116,8 @@ class FCN(nn.Module):
     stride = 32
     margin = 0
     halo = 256
+    imagenet_mean = VGG16.imagenet_mean
+    imagenet_std = VGG16.imagenet_std
 
     def __init__(
         self,
@@ -281,184 +287,214 @@ def _add(x: Tensor, start: int, skip: Tensor) -> tuple[Tensor, int]:
     return x + _crop(skip, start, x.shape[2:]), start
 
 
-class FCNHead(nn.Sequential):
-    """A 3x3 convolution to a quarter of the channels, then scores.
+class FCNSegmenter(SemanticNetSegmenter):
+    """FCN: a classifier that slides over the image, its coarse scores refined by finer ones.
 
     Parameters
     ----------
-    c_in, n_classes : int
-    """
-
-    def __init__(self, c_in: int, n_classes: int):
-        super().__init__(
-            nn.Conv2d(c_in, c_in // 4, kernel_size=3, padding=1, bias=False),
-            BatchNorm2d(c_in // 4),
-            nn.ReLU(inplace=True),
-            nn.Dropout(0.1),
-            nn.Conv2d(c_in // 4, n_classes, kernel_size=1),
-        )
-
-
-def reset_head(head: nn.Module, generator: torch.Generator | None = None) -> None:
-    """Draw new weights for the layers on top of an encoder; norms become the identity.
-
-    Parameters
-    ----------
-    head : torch.nn.Module
-    generator : torch.Generator, optional
-
-    Notes
-    -----
-    Weights and biases come from U(-a, a) with ``a = 1 / sqrt(fan_in)``: torch's first weights,
-    which the reference leaves as they are.
-    """
-    for module in head.modules():
-        if isinstance(module, nn.Conv2d):
-            bound = module.weight[0].numel() ** -0.5
-            for parameter in module.parameters():
-                nn.init.uniform_(parameter, -bound, bound, generator=generator)
-        elif isinstance(module, BatchNorm2d):
-            module.reset_parameters()
-
-
-class FCNResNet(nn.Module):
-    """A fully convolutional network on a dilated ResNet, with torchvision's parameter names.
-
-    Parameters
-    ----------
-    in_channels, n_classes : int
-    backbone : {"resnet18", "resnet34", "resnet50", "resnet101"}, default="resnet50"
-    auxiliary : bool, default=False
-        Add a second head on the third stage, ``aux_classifier``: see `forward_with_aux`.
-    generator : torch.Generator, optional
-        For the initial weights.
+    variant : {"8s", "16s", "32s", "resnet50", "resnet101"}, default="8s"
+        The paper's on VGG16, by the stride of its finest scores, or torchvision's on a
+        ResNet, at stride 8.
+    fc_channels : int, default=4096
+        Of the two widest layers on VGG16. They hold nearly all weights.
+    dropout : float, default=0.5
+        After each of these, in training.
+    pretrained : path-like, optional
+        File of weights of an ImageNet classifier that the encoder starts from, with
+        torchvision's names.
+    epochs : int or None, default=50
+        Times that training sees as many pixels as the images have. None: until
+        `time_budget` is used up.
+    time_budget : float, optional
+        Seconds that training may take; the learning rate follows it. The last step and a
+        last validation may overrun it.
+    batch_size : int, default=4
+        Crops per step; rounded up to an even number for a ResNet.
+    crop_size : int, default=256
+        Height and width of the crops trained on, in pixels; rounded up to what the network
+        can make.
+    optimizer : {"adamw", "sgd"}, default="adamw"
+        "sgd" has Nesterov momentum 0.9 and wants a learning rate some ten times higher.
+    learning_rate : float, default=1e-4
+        At the end of the warm-up.
+    schedule : {"poly", "cosine", "constant"}, default="poly"
+        How the learning rate falls after that.
+    weight_decay : float, default=1e-4
+    ema_decay : float, optional
+        Keep an exponential moving average of the weights instead of the last ones; each step
+        keeps this share of it, such as 0.999.
+    loss : {"cross_entropy", "focal", "dice", "multi", "tversky", "lovasz", "ohem"}
+        See `segalgos.training.losses`; "cross_entropy" by default.
+    class_weight : dict, "balanced" or None, default=None
+        Weight of each class id in the loss, 1 where not named. "balanced" is inverse to
+        the number of labelled pixels.
+    augment : bool, "upright" or dict, default=True
+        Flip crops, rotate them by right angles, change brightness and contrast. "upright" is
+        for scenes with a sky above: flips left to right, other sizes and colours. A dict
+        changes some of `segalgos.training.augment.Augmentation`: ``{"scale": (0.7, 1.4)}``.
+    validation_fraction : float, default=0.0
+        Share of the images kept aside to choose the best epoch by mean IoU.
+    patience : int, optional
+        Stop after so many validations in a row without a better score.
+    tile_size : int, default=512
+        Larger images are predicted in tiles of at most about this height and width.
+    prediction_scales : sequence of float, default=(1.0,)
+        Sizes to predict at; the probabilities are averaged.
+    prediction_flip : bool, default=False
+        Average with the prediction of the mirror image.
+    checkpoint : path-like, optional
+        File that training is saved to after every epoch and resumed from.
+    on_epoch_end : callable, optional
+        Called with each new row of `history_`. Set it to None before saving the segmenter.
+    device : str, optional
+        Like "cpu" or "cuda:1". None takes a GPU if there is one.
+    channel_axis : int, None or "auto", default="auto"
+    random_state : int, RandomState or None, default=None
+    verbose : bool, default=False
+        Show a progress bar on stderr.
 
     Attributes
     ----------
-    stride : int
-        8: windows aligned to it give the same output as the whole image.
-    margin : int
-        0: the output is as large as the input.
-    halo : int
-        Pixels around an output that it depends on, at most; a multiple of `stride`.
+    classes_ : (K,) int32
+        Class ids, sorted.
+    network_ : FCN or FCNResNet
+    n_parameters_ : int
+    history_ : list of dict
+        One row an epoch: epoch, steps, loss, learning_rate, seconds and, where it was
+        validated, score.
+    mean_, std_ : (C,) float64
+        Images are standardised with them: of the training images by channel, or with
+        `pretrained` and three channels those of the classifier.
 
     Notes
     -----
-    The network behind torchvision's ``fcn_resnet50`` and ``fcn_resnet101``: the last two
-    strides of the encoder dilated instead, scores at an eighth of the image, interpolated
-    bilinearly without skips.
-
-    Any batch size, height and width. Sizes that are no multiple of 8 are interpolated by
-    another factor, so windows agree with the whole image only on multiples (`fit_size`).
+    Images, labels and weights of any size are taken as they are; pixels labelled -1 change
+    nothing. Convolutions are padded by half their size, for much less work on small crops
+    than with the published 100 pixels. With the same `random_state` and `epochs` the result
+    is the same bit for bit, whatever the number of threads.
 
     References
     ----------
     .. [1] J. Long, E. Shelhamer and T. Darrell, "Fully convolutional networks for semantic
        segmentation", CVPR 2015, arXiv:1411.4038.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from segalgos import FCNSegmenter
+    >>> image = np.zeros((32, 32)); image[8:24, 8:24] = 1
+    >>> segmenter = FCNSegmenter.small().fit(image, image.astype(int))
+    >>> segmenter.predict(image).shape
+    (32, 32)
     """
 
-    stride = 8
-    margin = 0
+    traits = Traits(
+        task="semantic",
+        family="nets",
+        year=2015,
+        needs_fit=True,
+        needs_labels=True,
+        takes_sample_weight=True,
+        deterministic=False,
+        keeps_uint8=True,
+    )
 
     def __init__(
         self,
-        in_channels: int,
-        n_classes: int,
+        variant: str = "8s",
         *,
-        backbone: str = "resnet50",
-        auxiliary: bool = False,
-        generator: torch.Generator | None = None,
+        fc_channels: int = 4096,
+        dropout: float = 0.5,
+        pretrained: str | os.PathLike | None = None,
+        epochs: int | None = 50,
+        time_budget: float | None = None,
+        batch_size: int = 4,
+        crop_size: int = 256,
+        optimizer: str = "adamw",
+        learning_rate: float = 1e-4,
+        schedule: str = "poly",
+        weight_decay: float = 1e-4,
+        ema_decay: float | None = None,
+        loss: str = "cross_entropy",
+        class_weight: Any = None,
+        augment: Any = True,
+        validation_fraction: float = 0.0,
+        patience: int | None = None,
+        tile_size: int = 512,
+        prediction_scales: Sequence[float] = (1.0,),
+        prediction_flip: bool = False,
+        checkpoint: str | os.PathLike | None = None,
+        on_epoch_end: Callable[[dict[str, float]], None] | None = None,
+        device: str | None = None,
+        channel_axis: int | str | None = "auto",
+        random_state: Any = None,
+        verbose: bool = False,
     ):
-        super().__init__()
-        checks.check_choice("FCNResNet", "backbone", backbone, tuple(RESNETS))
-        self.backbone = ResNet(in_channels, backbone, output_stride=8, generator=generator)
-        *_, c_aux, c_last = self.backbone.channels
-        self.classifier = FCNHead(c_last, n_classes)
-        self.aux_classifier = FCNHead(c_aux, n_classes) if auxiliary else None
-        for head in filter(None, (self.classifier, self.aux_classifier)):
-            reset_head(head, generator)
-        # The head looks one cell further, and the interpolation from at most 11 pixels off.
-        self.halo = -(-(self.backbone.reach + 8 + 11) // 8) * 8
+        self.variant = variant
+        self.fc_channels = fc_channels
+        self.dropout = dropout
+        self.pretrained = pretrained
+        self.epochs = epochs
+        self.time_budget = time_budget
+        self.batch_size = batch_size
+        self.crop_size = crop_size
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.schedule = schedule
+        self.weight_decay = weight_decay
+        self.ema_decay = ema_decay
+        self.loss = loss
+        self.class_weight = class_weight
+        self.augment = augment
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.tile_size = tile_size
+        self.prediction_scales = prediction_scales
+        self.prediction_flip = prediction_flip
+        self.checkpoint = checkpoint
+        self.on_epoch_end = on_epoch_end
+        self.device = device
+        self.channel_axis = channel_axis
+        self.random_state = random_state
+        self.verbose = verbose
 
-    def fit_size(self, size: int) -> int:
-        """Find the smallest multiple of 8 that is at least `size`.
-
-        Parameters
-        ----------
-        size : int
-            At least 1.
-
-        Returns
-        -------
-        int
-        """
-        return -(-size // 8) * 8
-
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Compute class scores.
-
-        Parameters
-        ----------
-        x : (N, in_channels, H, W) Tensor
-
-        Returns
-        -------
-        (N, n_classes, H, W) Tensor, or two of them
-            Logits. In training with an auxiliary head: those of `forward_with_aux`.
-        """
-        if self.training and self.aux_classifier is not None:
-            return self.forward_with_aux(x)
-        size = x.shape[2:]
-        *_, x = self.backbone(x)  # (N, c, H / 8, W / 8)
-        x = self.classifier(x)  # (N, n_classes, H / 8, W / 8)
-        return F.interpolate(x, size, mode="bilinear")  # (N, n_classes, H, W)
-
-    def forward_with_aux(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute class scores twice, for a loss that sums up both.
-
-        Parameters
-        ----------
-        x : (N, in_channels, H, W) Tensor
+    @classmethod
+    def small(cls) -> Self:
+        """Make an instance with tiny parameters, for tests and demos.
 
         Returns
         -------
-        logits : (N, n_classes, H, W) Tensor
-            Those of `forward`.
-        aux_logits : (N, n_classes, H, W) Tensor
-            Of the auxiliary head. The reference adds 0.5 of their loss.
-
-        Raises
-        ------
-        ValueError
-            If there is no auxiliary head.
+        FCNSegmenter
         """
-        if self.aux_classifier is None:
-            raise ValueError("FCNResNet: there is no auxiliary head: build it with auxiliary=True.")
-        *_, third, fourth = self.backbone(x)  # (N, c, H / 8, W / 8)
-        logits, aux_logits = (
-            F.interpolate(scores, x.shape[2:], mode="bilinear")
-            for scores in (self.classifier(fourth), self.aux_classifier(third))
+        return cls(
+            "32s",
+            fc_channels=8,
+            epochs=3,
+            batch_size=2,
+            crop_size=32,
+            learning_rate=0.01,
+            random_state=0,
         )
-        return logits, aux_logits  # (N, n_classes, H, W)
 
-    def load_checkpoint(self, source: str | os.PathLike | Mapping[str, Tensor]) -> Self:
-        """Load weights, such as torchvision's; nothing may be missing or left over.
+    def _check_params(self) -> None:
+        super()._check_params()
+        caller = self._caller
+        checks.check_choice(caller, "variant", self.variant, (*LAST_STEP, *RESNET_VARIANTS))
+        checks.check_int(caller, "fc_channels", self.fc_channels, low=1)
+        checks.check_real(caller, "dropout", self.dropout, low=0, high=0.99)
 
-        Parameters
-        ----------
-        source : path-like or mapping of str to Tensor
-            A safetensors file, a file of ``torch.save`` (read without unpickling), or a
-            state dict.
+    def _build(self, n_channels: int, n_classes: int, generator: torch.Generator) -> nn.Module:
+        if self.variant in RESNET_VARIANTS:
+            return FCNResNet(n_channels, n_classes, backbone=self.variant, generator=generator)
+        return FCN(
+            n_channels,
+            n_classes,
+            variant=self.variant,
+            padding="same",
+            fc_channels=self.fc_channels,
+            dropout=self.dropout,
+            generator=generator,
+        )
 
-        Returns
-        -------
-        FCNResNet
-            Itself.
-
-        Raises
-        ------
-        ValueError
-            If names or shapes differ, or the file is damaged.
-        """
-        load_weights(self, source)
-        return self
+    def _encoder(self, network: nn.Module) -> nn.Module:
+        return network if isinstance(network, FCN) else network.backbone

@@ -1,4 +1,4 @@
-"""What all semantic networks share: from arrays to tensors, training, tiles, model files.
+"""What all semantic networks share: parameters, training, prediction, model files.
 
 A network is a `torch.nn.Module` from (N, C, H, W) to logits (N, K, h, w) that says how it
 sees an image:
@@ -17,11 +17,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 from torch import Tensor, nn
@@ -32,10 +34,12 @@ from segalgos.base import SemanticSegmenter
 from segalgos.color import data_range_of
 from segalgos.metrics.semantic import semantic_scores
 from segalgos.nets.checkpoints import load_weights
-from segalgos.parallel import map_items
-from segalgos.training.augment import CropSampler, mirrored_window
-from segalgos.training.loop import one_thread_per_operation, train
+from segalgos.nets.encoders.efficientnet_lite import EfficientNetLite0
+from segalgos.nets.prediction import for_each_tile, to_tensor
+from segalgos.training.augment import Augmentation, CropSampler
+from segalgos.training.loop import OPTIMIZERS, train
 from segalgos.training.losses import LOSS_NAMES, AuxiliaryLoss, make_loss
+from segalgos.training.schedule import SCHEDULES
 
 __all__ = ["SemanticNetSegmenter"]
 
@@ -64,19 +68,26 @@ class SemanticNetSegmenter(SemanticSegmenter):
     of an image is computed by one thread.
     """
 
-    pretrained: str | os.PathLike | None = None
+    pretrained: bool | str | os.PathLike | None = None
     epochs: int | None
     time_budget: float | None
     batch_size: int
     crop_size: int
+    optimizer: str
     learning_rate: float
+    schedule: str
     weight_decay: float
+    ema_decay: float | None
     loss: str
     class_weight: Any
-    augment: bool
+    augment: Any
     validation_fraction: float
+    patience: int | None
     tile_size: int
+    prediction_scales: Sequence[float]
+    prediction_flip: bool
     checkpoint: str | os.PathLike | None
+    on_epoch_end: Callable[[dict[str, float]], None] | None
     device: str | None
     random_state: Any
     verbose: bool
@@ -100,17 +111,42 @@ class SemanticNetSegmenter(SemanticSegmenter):
         checks.check_int(caller, "batch_size", self.batch_size, low=1)
         checks.check_int(caller, "crop_size", self.crop_size, low=1)
         checks.check_int(caller, "tile_size", self.tile_size, low=1)
+        checks.check_choice(caller, "optimizer", self.optimizer, OPTIMIZERS)
         checks.check_real(caller, "learning_rate", self.learning_rate, above=0)
+        checks.check_choice(caller, "schedule", self.schedule, SCHEDULES)
         checks.check_real(caller, "weight_decay", self.weight_decay, low=0)
-        checks.check_real(caller, "validation_fraction", self.validation_fraction, low=0, high=0.9)
+        if self.ema_decay is not None:
+            checks.check_real(caller, "ema_decay", self.ema_decay, low=0, high=0.99999)
         checks.check_choice(caller, "loss", self.loss, LOSS_NAMES)
         checks.check_class_weight(caller, self.class_weight)
-        checks.check_bool(caller, "augment", self.augment)
+        Augmentation.of(self.augment, caller)
+        checks.check_real(caller, "validation_fraction", self.validation_fraction, low=0, high=0.9)
+        if self.patience is not None:
+            checks.check_int(caller, "patience", self.patience, low=1)
+            if self.validation_fraction == 0:
+                raise ValueError(
+                    f"{caller}: patience is {self.patience}, but nothing is validated: set "
+                    "validation_fraction, or patience to None."
+                )
+        scales = self.prediction_scales
+        if not isinstance(scales, Sequence) or isinstance(scales, str) or not scales:
+            raise TypeError(
+                f"{caller}: prediction_scales is {scales!r}, expected factors such as (0.75, 1.0)."
+            )
+        for scale in scales:
+            checks.check_real(caller, "prediction_scales", scale, low=0.1, high=10)
+        checks.check_bool(caller, "prediction_flip", self.prediction_flip)
         checks.check_bool(caller, "verbose", self.verbose)
-        for name in ("checkpoint", "pretrained"):
-            path = getattr(self, name)
-            if not isinstance(path, str | os.PathLike | None):
-                raise TypeError(f"{caller}: {name} is {path!r}, expected a path.")
+        if self.on_epoch_end is not None and not callable(self.on_epoch_end):
+            raise TypeError(
+                f"{caller}: on_epoch_end is {self.on_epoch_end!r}, expected a function or None."
+            )
+        if not isinstance(self.checkpoint, str | os.PathLike | None):
+            raise TypeError(f"{caller}: checkpoint is {self.checkpoint!r}, expected a path.")
+        if not isinstance(self.pretrained, bool | str | os.PathLike | None):
+            raise TypeError(
+                f"{caller}: pretrained is {self.pretrained!r}, expected a path, True or False."
+            )
         self._device()
 
     def _device(self) -> torch.device:
@@ -138,8 +174,12 @@ class SemanticNetSegmenter(SemanticSegmenter):
         n_classes = len(self.classes_)
         class_weight = self._class_weights(labels)
         network = self._new_network(images[0].shape[-1], n_classes, seed)
-        if self.pretrained is not None:
-            encoder = self._encoder(network).load_imagenet(self.pretrained)
+        if self.pretrained not in (None, False):
+            encoder = self._encoder(network)
+            if self.pretrained is True:
+                self._load_packaged(encoder)
+            else:
+                encoder.load_imagenet(self.pretrained)
             if len(self.mean_) == 3:  # it knows how bright each of its colours is
                 unit = data_range_of(np.array([image.max() for image in images])) / 255
                 self.mean_ = np.broadcast_to(np.float64(encoder.imagenet_mean) * unit, 3).copy()
@@ -165,7 +205,7 @@ class SemanticNetSegmenter(SemanticSegmenter):
             shape=(height, width),
             margin=network.margin,
             prepare=self._standardise,
-            augment=self.augment,
+            augmentation=Augmentation.of(self.augment, self._caller),
             random_state=rng,
         )
         # Batch statistics need more than one crop; else small parts use the cores best.
@@ -177,7 +217,7 @@ class SemanticNetSegmenter(SemanticSegmenter):
             crops = [sampler.draw(rng) for _ in range(per_part)]
             image, label, weight = zip(*crops)
             return (
-                _to_tensor(np.stack(image)),
+                to_tensor(np.stack(image)),
                 torch.from_numpy(np.stack(label)),
                 None if sample_weight is None else torch.from_numpy(np.stack(weight)),
             )
@@ -194,17 +234,32 @@ class SemanticNetSegmenter(SemanticSegmenter):
             epochs=self.epochs,
             time_budget=self.time_budget,
             n_parts=n_parts,
+            optimizer=self.optimizer,
             learning_rate=self.learning_rate,
+            schedule=self.schedule,
             weight_decay=self.weight_decay,
+            ema_decay=self.ema_decay,
             validate=self._validation(images, labels, held_out) if held_out else None,
             # A prediction costs a third of a training step: validation takes a quarter at most.
             validate_every=max(1, round(n_held_out / (steps_per_epoch * pixels_per_step))),
+            patience=self.patience,
+            on_epoch_end=self.on_epoch_end,
             checkpoint=self.checkpoint,
             identity=identity,
             seed=seed,
             device=self._device(),
             verbose=bool(self.verbose),
         )
+
+    def _load_packaged(self, encoder: nn.Module) -> None:
+        """Load the weights that can be installed with pip."""
+        if not isinstance(encoder, EfficientNetLite0):
+            raise ValueError(
+                f"{self._caller}: pretrained is True, but there is no package of weights for "
+                f"{type(encoder).__name__}: pass the path of a file of weights, or take the "
+                'encoder "efficientnet_lite0".'
+            )
+        encoder.load_imagenet()
 
     def _new_network(self, n_channels: int, n_classes: int, seed: int) -> nn.Module:
         # torch's layers draw first weights from the global generator, which is the caller's.
@@ -255,7 +310,7 @@ class SemanticNetSegmenter(SemanticSegmenter):
     def _identity(self, *data: list[NDArray] | None) -> str:
         """Digest of everything that decides what training gives."""
         digest = hashlib.sha256(segalgos.__version__.encode())
-        ignored = ("checkpoint", "device", "tile_size", "verbose")
+        ignored = ("checkpoint", "device", "on_epoch_end", "verbose")
         params = {k: v for k, v in self.get_params().items() if k not in ignored}
         digest.update(repr(sorted(params.items())).encode())
         for arrays in data:
@@ -271,6 +326,19 @@ class SemanticNetSegmenter(SemanticSegmenter):
         return np.clip(values, -LARGEST_INTENSITY, LARGEST_INTENSITY).astype(np.float32)
 
     def _predict_proba(self, image):
+        variants = list(product(self.prediction_scales, (False, True)[: 1 + self.prediction_flip]))
+        if variants == [(1.0, False)]:
+            return self._plain_proba(image)
+        size = image.shape[:2]
+        total = np.zeros((*size, len(self.classes_)), np.float32)
+        for scale, flip in variants:
+            scaled = _resize(image, tuple(max(1, round(n * scale)) for n in size))
+            proba = self._plain_proba(scaled[:, ::-1] if flip else scaled)
+            total += _resize(proba[:, ::-1] if flip else proba, size)
+        return total / len(variants)
+
+    def _plain_proba(self, image: NDArray) -> NDArray[np.float32]:
+        """Probabilities of the image as it is."""
         proba = np.empty((*image.shape[:2], len(self.classes_)), np.float32)
 
         def write(rows: slice, columns: slice, tile: NDArray[np.float32]) -> None:
@@ -280,6 +348,8 @@ class SemanticNetSegmenter(SemanticSegmenter):
         return proba
 
     def _predict(self, image, mask, prompts):
+        if tuple(self.prediction_scales) != (1.0,) or self.prediction_flip:
+            return self.classes_[self._predict_proba(image).argmax(axis=-1)]
         return self._label_map(image, self.classes_)
 
     def _label_map(self, image: NDArray, classes: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -292,32 +362,8 @@ class SemanticNetSegmenter(SemanticSegmenter):
         self._for_each_tile(image, write)
         return labels
 
-    def _for_each_tile(
-        self, image: NDArray, write: Callable[[slice, slice, NDArray[np.float32]], None]
-    ) -> None:
-        """Call ``write(rows, columns, probabilities)`` for tiles that make up the image."""
-        network, size = self.network_, image.shape[:2]
-        device = next(network.parameters()).device
-
-        def compute(tile: tuple[slice, slice]) -> None:
-            if device.type == "cpu":
-                torch.set_num_threads(1)  # torch keeps this setting by thread
-            windows = [_window(network, s, n) for s, n in zip(tile, size)]
-            (row, height, top), (column, width, left) = windows
-            window = self._standardise(mirrored_window(image, row, column, height, width))
-            with torch.inference_mode():
-                logits = network(_to_tensor(window[None]).to(device))
-                inside = logits[
-                    0,
-                    :,
-                    top : top + tile[0].stop - tile[0].start,
-                    left : left + tile[1].stop - tile[1].start,
-                ]
-                proba = inside.float().softmax(dim=0)  # (K, h, w)
-            write(*tile, proba.permute(1, 2, 0).cpu().numpy())
-
-        with one_thread_per_operation():
-            map_items(compute, _tiles(network, size, self.tile_size))
+    def _for_each_tile(self, image: NDArray, write: Callable) -> None:
+        for_each_tile(self.network_, image, self._standardise, write, tile_size=self.tile_size)
 
     # --- state ---------------------------------------------------------------------------
 
@@ -345,9 +391,13 @@ class SemanticNetSegmenter(SemanticSegmenter):
         super()._set_state({**state, "network_": network.to(self._device())})
 
 
-def _to_tensor(images: NDArray[np.float32]) -> Tensor:
-    """(N, H, W, C) array to (N, C, H, W) tensor in channels-last memory, without a copy."""
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+def _resize(image: NDArray, size: tuple[int, int]) -> NDArray:
+    """Interpolate (H, W, C) values bilinearly, and average where they become fewer."""
+    if image.shape[:2] == size:
+        return image
+    x = to_tensor(image[None].astype(np.float32))
+    x = F.interpolate(x, size, mode="bilinear", antialias=True)
+    return x[0].permute(1, 2, 0).numpy()
 
 
 def _channel_statistics(images: list[NDArray]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -361,38 +411,3 @@ def _channel_statistics(images: list[NDArray]) -> tuple[NDArray[np.float64], NDA
     std = np.sqrt(squares / n)
     # A constant channel has no scale; rounding must not be taken for one.
     return mean, np.where(std > 1e-7 * np.abs(mean), std, 1.0)
-
-
-def _tiles(network: nn.Module, size: tuple[int, int], tile_size: int) -> list[tuple[slice, slice]]:
-    """Cut an image into tiles, by its size alone."""
-    if network.halo is None:
-        return [(slice(0, size[0]), slice(0, size[1]))]
-    rows, columns = (list(_cuts(n, tile_size, network.stride)) for n in size)
-    if len(rows) == len(columns) == 1 and max(size) >= 4 * network.halo:
-        # Two tiles, so that two cores have work; below that size the overlap eats the gain.
-        half = -(-max(size) // 2)
-        if size[0] >= size[1]:
-            rows = list(_cuts(size[0], half, network.stride))
-        else:
-            columns = list(_cuts(size[1], half, network.stride))
-    return [(row, column) for row in rows for column in columns]
-
-
-def _cuts(size: int, tile_size: int, stride: int) -> Iterator[slice]:
-    """Cut a length into pieces of about the same size that start at multiples of `stride`."""
-    n_pieces = -(-size // tile_size)
-    step = -(-size // (n_pieces * stride)) * stride
-    return (slice(start, min(start + step, size)) for start in range(0, size, step))
-
-
-def _window(network: nn.Module, tile: slice, size: int) -> tuple[int, int, int]:
-    """Start and length of the input for a tile, and where the tile begins in the output."""
-    if network.margin:
-        length = network.fit_size(tile.stop - tile.start) + 2 * network.margin
-        return tile.start - network.margin, length, 0
-    full = network.fit_size(size)  # the network's own padding must begin where it would
-    if network.halo is None:
-        return 0, full, tile.start
-    start = max(0, tile.start - network.halo)
-    stop = full if tile.stop == size else min(full, tile.stop + network.halo)
-    return start, stop - start, tile.start - start

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import torch
@@ -19,51 +19,15 @@ from torch import Tensor, nn
 
 from segalgos import checks
 from segalgos.base import Traits
+from segalgos.nets.blocks import DoubleConv
 from segalgos.nets.checkpoints import load_weights
-from segalgos.nets.norm import BatchNorm2d
+from segalgos.nets.encoder_unet import EncoderUNet
+from segalgos.nets.encoders.by_name import ENCODERS, make_encoder
 from segalgos.nets.semantic import SemanticNetSegmenter
 
 __all__ = ["UNet", "UNetSegmenter"]
 
 PADDINGS = ("valid", "same")
-
-
-class DoubleConv(nn.Module):
-    """Two 3x3 convolutions, each with a ReLU: the blue arrows of Fig. 1.
-
-    Parameters
-    ----------
-    c_in, c_out : int
-        Channels.
-    padding : {"valid", "same"}
-        "valid" loses 2 pixels on every side, "same" none.
-    batch_norm : bool
-        Normalise before each ReLU.
-    """
-
-    def __init__(self, c_in: int, c_out: int, padding: str, batch_norm: bool):
-        super().__init__()
-        pad = 0 if padding == "valid" else 1
-        bias = not batch_norm  # the norm has its own
-        self.conv1 = nn.Conv2d(c_in, c_out, kernel_size=3, padding=pad, bias=bias)
-        self.norm1 = BatchNorm2d(c_out) if batch_norm else nn.Identity()
-        self.conv2 = nn.Conv2d(c_out, c_out, kernel_size=3, padding=pad, bias=bias)
-        self.norm2 = BatchNorm2d(c_out) if batch_norm else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve twice.
-
-        Parameters
-        ----------
-        x : (N, c_in, H, W) Tensor
-
-        Returns
-        -------
-        (N, c_out, H - 4, W - 4) Tensor
-            Of the size of x if padding is "same".
-        """
-        x = F.relu(self.norm1(self.conv1(x)), inplace=True)
-        return F.relu(self.norm2(self.conv2(x)), inplace=True)
 
 
 class UpBlock(nn.Module):
@@ -273,15 +237,23 @@ class UNet(nn.Module):
 
 
 class UNetSegmenter(SemanticNetSegmenter):
-    """U-Net trained from scratch on the images at hand.
+    """U-Net trained on the images at hand.
 
     Parameters
     ----------
+    encoder : str, optional
+        None is the paper's network. "efficientnet_lite0", "resnet18", "resnet34", "resnet50",
+        "resnet101", "vgg16" or "mit_b0" to "mit_b5" take the place of its contracting path;
+        the options `padding`, `batch_norm` and `dropout` are then without effect.
+    pretrained : bool or path-like, default=False
+        Start the encoder from an ImageNet classifier: a file of weights, or True for those of
+        "efficientnet_lite0", which come with the extra ``segalgos[pretrained]``.
     base_channels : int, default=64
-        Channels of the first step; each step down doubles them. 16 is enough for small
-        data and 16 times faster.
+        Channels of the first step, and the last; each step down doubles them. 16 is enough
+        for small data and 16 times faster.
     depth : int, default=4
-        Number of poolings.
+        Number of poolings. With an encoder, number of steps up, as far as there are maps to
+        join: fewer are faster, and scores are then interpolated from a coarser map.
     padding : {"valid", "same"}, default="valid"
         "valid" is the paper's: no padding inside the network; images are mirrored at
         their border instead, and large ones are predicted seamlessly in tiles. "same"
@@ -303,23 +275,41 @@ class UNetSegmenter(SemanticNetSegmenter):
     crop_size : int, default=256
         Height and width of the crops trained on, in pixels of the output; rounded up to
         what the network can make.
+    optimizer : {"adamw", "sgd"}, default="adamw"
+        "sgd" has Nesterov momentum 0.9 and wants a learning rate some ten times higher.
     learning_rate : float, default=1e-3
-        Of AdamW, at the end of the warm-up.
+        At the end of the warm-up.
+    schedule : {"poly", "cosine", "constant"}, default="poly"
+        How the learning rate falls after that.
     weight_decay : float, default=1e-4
+    ema_decay : float, optional
+        Keep an exponential moving average of the weights instead of the last ones; each step
+        keeps this share of it, such as 0.999.
     loss : {"cross_entropy", "focal", "dice", "multi", "tversky", "lovasz", "ohem"}, \
             default="cross_entropy"
         See `segalgos.training.losses`.
     class_weight : dict, "balanced" or None, default=None
         Weight of each class id in the loss, 1 where not named. "balanced" is inverse to
         the number of labelled pixels.
-    augment : bool, default=True
-        Flip, rotate by right angles and change brightness and contrast at random.
+    augment : bool, "upright" or dict, default=True
+        Flip crops, rotate them by right angles, change brightness and contrast. "upright" is
+        for scenes with a sky above: flips left to right, other sizes and colours. A dict
+        changes some of `segalgos.training.augment.Augmentation`: ``{"scale": (0.7, 1.4)}``.
     validation_fraction : float, default=0.0
         Share of the images kept aside to choose the best epoch by mean IoU.
+    patience : int, optional
+        Stop after so many validations in a row without a better score.
     tile_size : int, default=512
-        Larger images are predicted in tiles of at most about this height and width.
+        Larger images are predicted in tiles of at most about this height and width. With an
+        encoder, which looks far, they overlap by a quarter and are blended.
+    prediction_scales : sequence of float, default=(1.0,)
+        Sizes to predict at; the probabilities are averaged.
+    prediction_flip : bool, default=False
+        Average with the prediction of the mirror image.
     checkpoint : path-like, optional
         File that training is saved to after every epoch and resumed from.
+    on_epoch_end : callable, optional
+        Called with each new row of `history_`. Set it to None before saving the segmenter.
     device : str, optional
         Like "cpu" or "cuda:1". None takes a GPU if there is one.
     channel_axis : int, None or "auto", default="auto"
@@ -331,13 +321,14 @@ class UNetSegmenter(SemanticNetSegmenter):
     ----------
     classes_ : (K,) int32
         Class ids, sorted.
-    network_ : UNet
+    network_ : UNet or EncoderUNet
     n_parameters_ : int
     history_ : list of dict
         One row an epoch: epoch, steps, loss, learning_rate, seconds and, where it was
         validated, score.
     mean_, std_ : (C,) float64
-        Of the training images, by channel; images are standardised with them.
+        Images are standardised with them: of the training images by channel, or with
+        `pretrained` and three channels those of the classifier.
 
     Notes
     -----
@@ -381,6 +372,8 @@ class UNetSegmenter(SemanticNetSegmenter):
     def __init__(
         self,
         *,
+        encoder: str | None = None,
+        pretrained: bool | str | os.PathLike = False,
         base_channels: int = 64,
         depth: int = 4,
         padding: str = "valid",
@@ -390,19 +383,28 @@ class UNetSegmenter(SemanticNetSegmenter):
         time_budget: float | None = None,
         batch_size: int = 4,
         crop_size: int = 256,
+        optimizer: str = "adamw",
         learning_rate: float = 1e-3,
+        schedule: str = "poly",
         weight_decay: float = 1e-4,
+        ema_decay: float | None = None,
         loss: str = "cross_entropy",
         class_weight: Any = None,
-        augment: bool = True,
+        augment: Any = True,
         validation_fraction: float = 0.0,
+        patience: int | None = None,
         tile_size: int = 512,
+        prediction_scales: Sequence[float] = (1.0,),
+        prediction_flip: bool = False,
         checkpoint: str | os.PathLike | None = None,
+        on_epoch_end: Callable[[dict[str, float]], None] | None = None,
         device: str | None = None,
         channel_axis: int | str | None = "auto",
         random_state: Any = None,
         verbose: bool = False,
     ):
+        self.encoder = encoder
+        self.pretrained = pretrained
         self.base_channels = base_channels
         self.depth = depth
         self.padding = padding
@@ -412,14 +414,21 @@ class UNetSegmenter(SemanticNetSegmenter):
         self.time_budget = time_budget
         self.batch_size = batch_size
         self.crop_size = crop_size
+        self.optimizer = optimizer
         self.learning_rate = learning_rate
+        self.schedule = schedule
         self.weight_decay = weight_decay
+        self.ema_decay = ema_decay
         self.loss = loss
         self.class_weight = class_weight
         self.augment = augment
         self.validation_fraction = validation_fraction
+        self.patience = patience
         self.tile_size = tile_size
+        self.prediction_scales = prediction_scales
+        self.prediction_flip = prediction_flip
         self.checkpoint = checkpoint
+        self.on_epoch_end = on_epoch_end
         self.device = device
         self.channel_axis = channel_axis
         self.random_state = random_state
@@ -446,13 +455,29 @@ class UNetSegmenter(SemanticNetSegmenter):
     def _check_params(self) -> None:
         super()._check_params()
         caller = type(self).__name__
+        if self.encoder is not None:
+            checks.check_choice(caller, "encoder", self.encoder, ENCODERS)
+        elif self.pretrained is not False:
+            raise ValueError(
+                f"{caller}: pretrained is {self.pretrained!r}, but weights are for an encoder: "
+                "name one, or leave pretrained out."
+            )
         checks.check_int(caller, "base_channels", self.base_channels, low=1)
         checks.check_int(caller, "depth", self.depth, low=1, high=8)
         checks.check_choice(caller, "padding", self.padding, PADDINGS)
         checks.check_bool(caller, "batch_norm", self.batch_norm)
         checks.check_real(caller, "dropout", self.dropout, low=0, high=0.99)
 
-    def _build(self, n_channels: int, n_classes: int, generator: torch.Generator) -> UNet:
+    def _build(self, n_channels: int, n_classes: int, generator: torch.Generator) -> nn.Module:
+        if self.encoder is not None:
+            encoder = make_encoder(self.encoder, n_channels, generator=generator)
+            n_steps = min(self.depth, len(encoder.channels) - 1)
+            return EncoderUNet(
+                encoder,
+                n_classes,
+                decoder_channels=tuple(self.base_channels * 2**i for i in range(n_steps))[::-1],
+                generator=generator,
+            )
         return UNet(
             n_channels,
             n_classes,
@@ -463,3 +488,6 @@ class UNetSegmenter(SemanticNetSegmenter):
             dropout=self.dropout,
             generator=generator,
         )
+
+    def _encoder(self, network: nn.Module) -> nn.Module:
+        return network.encoder

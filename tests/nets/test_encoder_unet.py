@@ -75,6 +75,7 @@ def recompute(network, x):
         ((2, 4, 8, 16, 32), (3, 4, 5, 6, 7), (8, 7, 6, 5)),
         ((2, 4, 8, 16, 16), (3, 4, 5, 6, 7), (8, 7, 6, 5)),  # dilated
         ((2, 8), (4, 6), (5,)),
+        ((2, 4, 8, 16, 32), (3, 4, 5, 6, 7), (8, 7)),  # the finest maps are left out
     ],
 )
 def test_output_equals_a_plain_recomputation(strides, channels, decoder_channels):
@@ -144,5 +145,7 @@ def test_load_checkpoint():
 
 
 def test_a_decoder_that_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="decoder_channels has 3 steps, expected 4"):
-        make(decoder_channels=(8, 7, 6))
+    with pytest.raises(ValueError, match="decoder_channels has 5 steps, expected 1 to 4"):
+        make(decoder_channels=(8, 7, 6, 5, 4))
+    with pytest.raises(ValueError, match="decoder_channels has 0 steps, expected 1 to 4"):
+        make(decoder_channels=())

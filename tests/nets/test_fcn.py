@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from segalgos.nets.fcn import FCN, FCNResNet, bilinear_kernel
+from segalgos.nets.fcn import FCN, bilinear_kernel
+from segalgos.nets.fcn_resnet import FCNResNet
 from segalgos.training.loop import train
 from segalgos.training.losses import CrossEntropyLoss
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-import segalgos.nets.semantic as rooms
+from segalgos.nets import prediction
 from segalgos.nets.unet import UNet, UNetSegmenter
 from segalgos.parallel import thread_limit
 from segalgos.persistence import load, save
@@ -280,7 +280,7 @@ def test_tiles_equal_the_whole_image(options, tile_size):
     expected = logits.softmax(0).permute(1, 2, 0).numpy()
     np.testing.assert_allclose(segmenter.predict_proba(image), expected, atol=1e-5)
     segmenter.set_params(tile_size=tile_size)
-    assert len(rooms._tiles(network, (83, 70), tile_size)) > 3
+    assert len(prediction._tiles(network, (83, 70), tile_size)) > 3
     np.testing.assert_allclose(segmenter.predict_proba(image), expected, atol=1e-5)
 
 
@@ -289,7 +289,7 @@ def test_tiles_equal_the_whole_image(options, tile_size):
 def test_tiles_cover_an_image_once(size, tile_size):
     network = make(base_channels=1)
     covered = np.zeros(size, int)
-    for rows, columns in rooms._tiles(network, size, tile_size):
+    for rows, columns in prediction._tiles(network, size, tile_size):
         assert rows.start % network.stride == columns.start % network.stride == 0
         covered[rows, columns] += 1
         limit = -(-tile_size // network.stride) * network.stride

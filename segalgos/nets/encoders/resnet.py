@@ -170,6 +170,8 @@ class ResNet(nn.Module):
     reach : int
         Pixels that a cell of the last map depends on, on each side of the pixel
         ``strides[-1] * cell``.
+    imagenet_mean, imagenet_std : tuple of float
+        What images of 0 to 255 were standardised with for the classifiers of `load_imagenet`.
 
     Notes
     -----
@@ -184,6 +186,9 @@ class ResNet(nn.Module):
     .. [1] K. He, X. Zhang, S. Ren and J. Sun, "Deep residual learning for image
        recognition", CVPR 2016, arXiv:1512.03385.
     """
+
+    imagenet_mean = (123.675, 116.28, 103.53)
+    imagenet_std = (58.395, 57.12, 57.375)
 
     def __init__(
         self,

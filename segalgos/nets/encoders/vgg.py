@@ -37,6 +37,8 @@ class VGG16(nn.Module):
         Of the maps that `forward` gives.
     strides : tuple of 5 int
         Pixels of the image from one cell of a map to the next.
+    imagenet_mean, imagenet_std : tuple of float
+        What images of 0 to 255 were standardised with for the classifiers of `load_imagenet`.
 
     Notes
     -----
@@ -54,6 +56,9 @@ class VGG16(nn.Module):
 
     channels = (64, 128, 256, 512, 512)
     strides = (2, 4, 8, 16, 32)
+
+    imagenet_mean = (123.675, 116.28, 103.53)
+    imagenet_std = (58.395, 57.12, 57.375)
 
     def __init__(
         self, in_channels: int, *, padding: int = 1, generator: torch.Generator | None = None

@@ -1,0 +1,207 @@
+"""A fully convolutional network on a dilated ResNet: FCN [1]_ in torchvision's form.
+
+References
+----------
+.. [1] J. Long, E. Shelhamer and T. Darrell, "Fully convolutional networks for semantic
+   segmentation", CVPR 2015, arXiv:1411.4038.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segalgos import checks
+from segalgos.nets.checkpoints import load_weights
+from segalgos.nets.encoders.resnet import RESNETS, ResNet
+from segalgos.nets.norm import BatchNorm2d
+
+__all__ = ["FCNHead", "FCNResNet", "reset_head"]
+
+
+class FCNHead(nn.Sequential):
+    """A 3x3 convolution to a quarter of the channels, then scores.
+
+    Parameters
+    ----------
+    c_in, n_classes : int
+    """
+
+    def __init__(self, c_in: int, n_classes: int):
+        super().__init__(
+            nn.Conv2d(c_in, c_in // 4, kernel_size=3, padding=1, bias=False),
+            BatchNorm2d(c_in // 4),
+            nn.ReLU(inplace=True),
+            nn.Dropout(0.1),
+            nn.Conv2d(c_in // 4, n_classes, kernel_size=1),
+        )
+
+
+def reset_head(head: nn.Module, generator: torch.Generator | None = None) -> None:
+    """Draw new weights for the layers on top of an encoder; norms become the identity.
+
+    Parameters
+    ----------
+    head : torch.nn.Module
+    generator : torch.Generator, optional
+
+    Notes
+    -----
+    Weights and biases come from U(-a, a) with ``a = 1 / sqrt(fan_in)``: torch's first weights,
+    which the reference leaves as they are.
+    """
+    for module in head.modules():
+        if isinstance(module, nn.Conv2d):
+            bound = module.weight[0].numel() ** -0.5
+            for parameter in module.parameters():
+                nn.init.uniform_(parameter, -bound, bound, generator=generator)
+        elif isinstance(module, BatchNorm2d):
+            module.reset_parameters()
+
+
+class FCNResNet(nn.Module):
+    """A fully convolutional network on a dilated ResNet, with torchvision's parameter names.
+
+    Parameters
+    ----------
+    in_channels, n_classes : int
+    backbone : {"resnet18", "resnet34", "resnet50", "resnet101"}, default="resnet50"
+    auxiliary : bool, default=False
+        Add a second head on the third stage, ``aux_classifier``: see `forward_with_aux`.
+    generator : torch.Generator, optional
+        For the initial weights.
+
+    Attributes
+    ----------
+    stride : int
+        8: windows aligned to it give the same output as the whole image.
+    margin : int
+        0: the output is as large as the input.
+    halo : int
+        Pixels around an output that it depends on, at most; a multiple of `stride`.
+
+    Notes
+    -----
+    The network behind torchvision's ``fcn_resnet50`` and ``fcn_resnet101``: the last two
+    strides of the encoder dilated instead, scores at an eighth of the image, interpolated
+    bilinearly without skips.
+
+    Any batch size, height and width. Sizes that are no multiple of 8 are interpolated by
+    another factor, so windows agree with the whole image only on multiples (`fit_size`).
+
+    References
+    ----------
+    .. [1] J. Long, E. Shelhamer and T. Darrell, "Fully convolutional networks for semantic
+       segmentation", CVPR 2015, arXiv:1411.4038.
+    """
+
+    stride = 8
+    margin = 0
+
+    def __init__(
+        self,
+        in_channels: int,
+        n_classes: int,
+        *,
+        backbone: str = "resnet50",
+        auxiliary: bool = False,
+        generator: torch.Generator | None = None,
+    ):
+        super().__init__()
+        checks.check_choice("FCNResNet", "backbone", backbone, tuple(RESNETS))
+        self.backbone = ResNet(in_channels, backbone, output_stride=8, generator=generator)
+        *_, c_aux, c_last = self.backbone.channels
+        self.classifier = FCNHead(c_last, n_classes)
+        self.aux_classifier = FCNHead(c_aux, n_classes) if auxiliary else None
+        for head in filter(None, (self.classifier, self.aux_classifier)):
+            reset_head(head, generator)
+        # The head looks one cell further, and the interpolation from at most 11 pixels off.
+        self.halo = -(-(self.backbone.reach + 8 + 11) // 8) * 8
+
+    def fit_size(self, size: int) -> int:
+        """Find the smallest multiple of 8 that is at least `size`.
+
+        Parameters
+        ----------
+        size : int
+            At least 1.
+
+        Returns
+        -------
+        int
+        """
+        return -(-size // 8) * 8
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Compute class scores.
+
+        Parameters
+        ----------
+        x : (N, in_channels, H, W) Tensor
+
+        Returns
+        -------
+        (N, n_classes, H, W) Tensor, or two of them
+            Logits. In training with an auxiliary head: those of `forward_with_aux`.
+        """
+        if self.training and self.aux_classifier is not None:
+            return self.forward_with_aux(x)
+        size = x.shape[2:]
+        *_, x = self.backbone(x)  # (N, c, H / 8, W / 8)
+        x = self.classifier(x)  # (N, n_classes, H / 8, W / 8)
+        return F.interpolate(x, size, mode="bilinear")  # (N, n_classes, H, W)
+
+    def forward_with_aux(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute class scores twice, for a loss that sums up both.
+
+        Parameters
+        ----------
+        x : (N, in_channels, H, W) Tensor
+
+        Returns
+        -------
+        logits : (N, n_classes, H, W) Tensor
+            Those of `forward`.
+        aux_logits : (N, n_classes, H, W) Tensor
+            Of the auxiliary head. The reference adds 0.5 of their loss.
+
+        Raises
+        ------
+        ValueError
+            If there is no auxiliary head.
+        """
+        if self.aux_classifier is None:
+            raise ValueError("FCNResNet: there is no auxiliary head: build it with auxiliary=True.")
+        *_, third, fourth = self.backbone(x)  # (N, c, H / 8, W / 8)
+        logits, aux_logits = (
+            F.interpolate(scores, x.shape[2:], mode="bilinear")
+            for scores in (self.classifier(fourth), self.aux_classifier(third))
+        )
+        return logits, aux_logits  # (N, n_classes, H, W)
+
+    def load_checkpoint(self, source: str | os.PathLike | Mapping[str, Tensor]) -> Self:
+        """Load weights, such as torchvision's; nothing may be missing or left over.
+
+        Parameters
+        ----------
+        source : path-like or mapping of str to Tensor
+            A safetensors file, a file of ``torch.save`` (read without unpickling), or a
+            state dict.
+
+        Returns
+        -------
+        FCNResNet
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If names or shapes differ, or the file is damaged.
+        """
+        load_weights(self, source)
+        return self

@@ -1,0 +1,391 @@
+"""Any network behind the interface of a segmenter."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from segalgos import checks
+from segalgos.base import Traits
+from segalgos.nets.semantic import SemanticNetSegmenter
+from segalgos.nets.unet import UNet
+
+__all__ = ["NetSegmenter", "PlainLogits"]
+
+
+class PlainLogits(nn.Module):
+    """A network whose output is brought to the form that segmenters take.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        From (N, C, H, W) to logits (N, K, h, w) of any size; also as ``"out"`` or ``"logits"``
+        of a dict, as the attribute ``logits``, or first in a tuple.
+    stride : int, default=32
+        Images are padded to multiples of it.
+
+    Attributes
+    ----------
+    margin, halo
+        0 and None, see `segalgos.nets.semantic`.
+    """
+
+    margin = 0
+    halo = None
+
+    def __init__(self, module: nn.Module, stride: int = 32):
+        super().__init__()
+        self.module = module
+        self.stride = stride
+
+    def fit_size(self, size: int) -> int:
+        """Find the smallest multiple of the stride that is at least `size`.
+
+        Parameters
+        ----------
+        size : int
+
+        Returns
+        -------
+        int
+        """
+        return -(-size // self.stride) * self.stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute class scores.
+
+        Parameters
+        ----------
+        x : (N, C, H, W) Tensor
+
+        Returns
+        -------
+        (N, K, H, W) Tensor
+            Logits, interpolated bilinearly if the module's are of another size.
+
+        Raises
+        ------
+        TypeError
+            If the module gives nothing that is known to hold logits.
+        """
+        logits = _find_logits(self.module(x))
+        if logits.shape[2:] == x.shape[2:]:
+            return logits
+        return F.interpolate(logits, x.shape[2:], mode="bilinear")
+
+
+def _find_logits(output: Any) -> Tensor:
+    """Take the logits out of what a network gives."""
+    found = output
+    if isinstance(output, dict):
+        found = output.get("out", output.get("logits"))
+    elif hasattr(output, "logits"):
+        found = output.logits
+    elif isinstance(output, tuple | list) and output:
+        found = output[0]
+    if not isinstance(found, Tensor) or found.ndim != 4:
+        kind = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else (
+            f"a {type(output).__name__}"
+        )  # fmt: skip
+        raise TypeError(
+            f"NetSegmenter: the module gives {kind}, expected logits (N, K, h, w), or a dict or "
+            "object that holds them as 'out' or 'logits': wrap it in a module that gives these."
+        )
+    return found
+
+
+class NetSegmenter(SemanticNetSegmenter):
+    """Any torch module, or a model of Hugging Face, as a semantic segmenter.
+
+    Parameters
+    ----------
+    module : torch.nn.Module, optional
+        From (N, C, H, W) to logits (N, K, h, w) of any size, K the number of classes; also as
+        ``"out"`` or ``"logits"`` of a dict, as the attribute ``logits``, or first in a tuple.
+        It is copied: training does not change it. None takes a U-Net with 16 channels in the
+        first step.
+    stride : int, default=32
+        Images are padded to multiples of it.
+    epochs : int or None, default=50
+        Times that training sees as many pixels as the images have. None: until
+        `time_budget` is used up.
+    time_budget : float, optional
+        Seconds that training may take; the learning rate follows it. The last step and a
+        last validation may overrun it.
+    batch_size : int, default=4
+        Crops per step; rounded up to an even number with batch normalisation.
+    crop_size : int, default=256
+        Height and width of the crops trained on, in pixels; rounded up to what the network
+        can make.
+    optimizer : {"adamw", "sgd"}, default="adamw"
+        "sgd" has Nesterov momentum 0.9 and wants a learning rate some ten times higher.
+    learning_rate : float, default=1e-3
+        At the end of the warm-up.
+    schedule : {"poly", "cosine", "constant"}, default="poly"
+        How the learning rate falls after that.
+    weight_decay : float, default=1e-4
+    ema_decay : float, optional
+        Keep an exponential moving average of the weights instead of the last ones; each step
+        keeps this share of it, such as 0.999.
+    loss : {"cross_entropy", "focal", "dice", "multi", "tversky", "lovasz", "ohem"}
+        See `segalgos.training.losses`; "cross_entropy" by default.
+    class_weight : dict, "balanced" or None, default=None
+        Weight of each class id in the loss, 1 where not named. "balanced" is inverse to
+        the number of labelled pixels.
+    augment : bool, "upright" or dict, default=True
+        Flip crops, rotate them by right angles, change brightness and contrast. "upright" is
+        for scenes with a sky above: flips left to right, other sizes and colours. A dict
+        changes some of `segalgos.training.augment.Augmentation`: ``{"scale": (0.7, 1.4)}``.
+    validation_fraction : float, default=0.0
+        Share of the images kept aside to choose the best epoch by mean IoU.
+    patience : int, optional
+        Stop after so many validations in a row without a better score.
+    tile_size : int, default=1024
+        Larger images are predicted in windows of this height and width, which overlap by a
+        quarter and are blended.
+    prediction_scales : sequence of float, default=(1.0,)
+        Sizes to predict at; the probabilities are averaged.
+    prediction_flip : bool, default=False
+        Average with the prediction of the mirror image.
+    checkpoint : path-like, optional
+        File that training is saved to after every epoch and resumed from.
+    on_epoch_end : callable, optional
+        Called with each new row of `history_`. Set it to None before saving the segmenter.
+    device : str, optional
+        Like "cpu" or "cuda:1". None takes a GPU if there is one.
+    channel_axis : int, None or "auto", default="auto"
+    random_state : int, RandomState or None, default=None
+        Of the crops and of dropout. A given module keeps the weights it has.
+    verbose : bool, default=False
+        Show a progress bar on stderr.
+
+    Attributes
+    ----------
+    classes_ : (K,) int32
+        Class ids, sorted.
+    network_ : PlainLogits
+        With the trained copy as ``network_.module``.
+    n_parameters_ : int
+    history_ : list of dict
+        One row an epoch: epoch, steps, loss, learning_rate, seconds and, where it was
+        validated, score.
+    mean_, std_ : (C,) float64
+        Of the training images, by channel; images are standardised with them.
+
+    See Also
+    --------
+    NetSegmenter.from_trained : For a network that needs no further training.
+
+    Notes
+    -----
+    A model file holds no code, so that a segmenter with a `module` cannot be saved by
+    ``save``: keep its weights, ``segmenter.network_.module.state_dict()``, in a safetensors
+    file, or the whole by `pickle` where you trust the file.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from torch import nn
+    >>> from segalgos import NetSegmenter
+    >>> module = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 2, 1))
+    >>> image = np.zeros((32, 32)); image[8:24, 8:24] = 1
+    >>> segmenter = NetSegmenter(module, epochs=30, learning_rate=0.05, random_state=0)
+    >>> labels = segmenter.fit(image, image.astype(int)).predict(image)
+    >>> bool((labels == image).mean() > 0.9)
+    True
+    """
+
+    traits = Traits(
+        task="semantic",
+        family="nets",
+        year=2015,
+        needs_fit=True,
+        needs_labels=True,
+        takes_sample_weight=True,
+        deterministic=False,
+        keeps_uint8=True,
+    )
+
+    def __init__(
+        self,
+        module: nn.Module | None = None,
+        *,
+        stride: int = 32,
+        epochs: int | None = 50,
+        time_budget: float | None = None,
+        batch_size: int = 4,
+        crop_size: int = 256,
+        optimizer: str = "adamw",
+        learning_rate: float = 1e-3,
+        schedule: str = "poly",
+        weight_decay: float = 1e-4,
+        ema_decay: float | None = None,
+        loss: str = "cross_entropy",
+        class_weight: Any = None,
+        augment: Any = True,
+        validation_fraction: float = 0.0,
+        patience: int | None = None,
+        tile_size: int = 1024,
+        prediction_scales: Sequence[float] = (1.0,),
+        prediction_flip: bool = False,
+        checkpoint: str | os.PathLike | None = None,
+        on_epoch_end: Callable[[dict[str, float]], None] | None = None,
+        device: str | None = None,
+        channel_axis: int | str | None = "auto",
+        random_state: Any = None,
+        verbose: bool = False,
+    ):
+        self.module = module
+        self.stride = stride
+        self.epochs = epochs
+        self.time_budget = time_budget
+        self.batch_size = batch_size
+        self.crop_size = crop_size
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.schedule = schedule
+        self.weight_decay = weight_decay
+        self.ema_decay = ema_decay
+        self.loss = loss
+        self.class_weight = class_weight
+        self.augment = augment
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.tile_size = tile_size
+        self.prediction_scales = prediction_scales
+        self.prediction_flip = prediction_flip
+        self.checkpoint = checkpoint
+        self.on_epoch_end = on_epoch_end
+        self.device = device
+        self.channel_axis = channel_axis
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @classmethod
+    def small(cls) -> Self:
+        """Make an instance with tiny parameters, for tests and demos.
+
+        Returns
+        -------
+        NetSegmenter
+            Of the default network.
+        """
+        return cls(
+            stride=16, epochs=4, batch_size=2, crop_size=32, learning_rate=0.01, random_state=0
+        )
+
+    @classmethod
+    def from_trained(
+        cls,
+        module: nn.Module,
+        *,
+        classes: Sequence[int] | None = None,
+        mean: ArrayLike = (123.675, 116.28, 103.53),
+        std: ArrayLike = (58.395, 57.12, 57.375),
+        **params: Any,
+    ) -> Self:
+        """Make a fitted segmenter of a network that is trained already.
+
+        Parameters
+        ----------
+        module : torch.nn.Module
+            As above.
+        classes : sequence of int, optional
+            Id of each of the K classes, ascending; 0 to K - 1 by default.
+        mean, std : (C,) array-like
+            What images are standardised with; ImageNet's for 8-bit colours by default.
+        **params
+            Parameters of the segmenter, such as ``tile_size``.
+
+        Returns
+        -------
+        NetSegmenter
+            Ready to predict.
+
+        Raises
+        ------
+        ValueError
+            If the numbers of classes and channels do not fit.
+        """
+        caller = "NetSegmenter.from_trained"
+        segmenter = cls(module, **params)
+        segmenter._check_params()
+        mean, std = (np.atleast_1d(np.asarray(values, np.float64)) for values in (mean, std))
+        if mean.ndim != 1 or mean.shape != std.shape or not (std > 0).all():
+            raise ValueError(
+                f"{caller}: mean {mean.tolist()} and std {std.tolist()} are not one number and one "
+                "positive number for each channel."
+            )
+        network = segmenter._new_network(len(mean), None, seed=0)
+        n_classes = _count_classes(network, len(mean))
+        ids = np.arange(n_classes) if classes is None else np.asarray(classes)
+        if ids.shape != (n_classes,) or ids.dtype.kind not in "iu" or (np.diff(ids) <= 0).any():
+            raise ValueError(
+                f"{caller}: classes is {classes!r}, expected {n_classes} ascending ids, one for "
+                "each score of the module."
+            )
+        segmenter.classes_ = ids.astype(np.int32)
+        segmenter.n_channels_ = len(mean)
+        segmenter.mean_, segmenter.std_ = mean, std
+        segmenter.network_ = network.to(segmenter._device())
+        segmenter.n_parameters_ = sum(p.numel() for p in network.parameters())
+        segmenter.history_ = []
+        return segmenter
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        checks.check_int(self._caller, "stride", self.stride, low=1)
+        if not isinstance(self.module, nn.Module | None):
+            raise TypeError(
+                f"{self._caller}: module is a {type(self.module).__name__}, expected a "
+                "torch.nn.Module."
+            )
+
+    def _identity(self, *data: list | None) -> str:
+        """Digest of everything that decides what training gives, the module's weights too."""
+        digest = hashlib.sha256(super()._identity(*data).encode())
+        for name, tensor in (self.module.state_dict() if self.module is not None else {}).items():
+            digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+    def _build(
+        self, n_channels: int, n_classes: int | None, generator: torch.Generator
+    ) -> nn.Module:
+        if self.module is None:
+            module = UNet(
+                n_channels, n_classes or 2, base_channels=16, padding="same", generator=generator
+            )
+            return PlainLogits(module, max(self.stride, module.stride))
+        network = PlainLogits(copy.deepcopy(self.module).float(), self.stride)
+        if n_classes is not None:
+            found = _count_classes(network, n_channels)
+            if found != n_classes:
+                raise ValueError(
+                    f"{self._caller}: the module gives {found} scores a pixel, but the labels "
+                    f"have {n_classes} classes: make its last layer fit."
+                )
+        return network
+
+
+def _count_classes(network: PlainLogits, n_channels: int) -> int:
+    """Run the network on a black image, which tells how many scores it gives."""
+    device = next(network.parameters()).device
+    side = network.fit_size(64)
+    with torch.inference_mode():
+        try:
+            return network.eval()(torch.zeros(1, n_channels, side, side, device=device)).shape[1]
+        except RuntimeError as error:
+            raise ValueError(
+                f"NetSegmenter: the module failed on {n_channels} channels and {side} x {side} "
+                f"pixels ({error}): it must take (N, C, H, W) with the channels of the images."
+            ) from error
