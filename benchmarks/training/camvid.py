@@ -1,0 +1,175 @@
+"""Train semantic nets on CamVid, 480 x 360 and 11 classes, for a fixed time on this machine.
+
+    SEGALGOS_DATA=DATA python benchmarks/training/camvid.py --net unet_efficientnet --seeds 0,1,2
+
+A run is net x minutes x seed. It trains on the 367 images of the public train part and is scored
+on the 101 of val; the test images are read only with ``--test``. It is saved after every epoch and
+resumed where it was, so it may be killed at any time; a finished one is not run again. Its row goes
+to ``results.jsonl`` in the folder `--out`, the model beside it.
+
+Settings were chosen with ``--tune``: two of the three filmed sequences of train to learn from, the
+third, 0006R0, to score. Frames follow one another, so a random part of train would share its scenes
+with the rest. (The val part is no stranger to train either: it is all of the sequence 0016E5.)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import segalgos
+from segalgos import datasets
+from segalgos.files import atomic_path
+from segalgos.metrics.semantic import semantic_scores
+
+#: What every net is trained with, unless its own line says otherwise.
+COMMON: dict[str, Any] = {
+    "epochs": None,
+    "augment": "upright",
+    "crop_size": 256,
+    "batch_size": 4,
+    "ema_decay": 0.998,
+}
+
+NETS: dict[str, tuple[str, dict[str, Any]]] = {
+    # From ImageNet weights.
+    "unet_efficientnet": (
+        "UNetSegmenter",
+        {"encoder": "efficientnet_lite0", "pretrained": True, "base_channels": 32, "depth": 3},
+    ),
+    # From scratch.
+    "ddrnet": ("DDRNetSegmenter", {"learning_rate": 2e-3}),
+    "segformer": ("SegFormerSegmenter", {}),
+    "unet": (
+        "UNetSegmenter",
+        {"base_channels": 16, "padding": "same", "batch_norm": True, "dropout": 0.0},
+    ),
+    "deeplab": ("DeepLabSegmenter", {"backbone": "resnet18"}),
+    "fcn": ("FCNSegmenter", {"fc_channels": 256}),
+}
+
+TUNING_SEQUENCE = "0006R0"
+
+
+def read(part: str) -> tuple[list, list]:
+    """Images and label maps of a part of the data set."""
+    samples = datasets.load("camvid", split=part)
+    return [sample.image for sample in samples], [sample.labels for sample in samples]
+
+
+def read_tuning() -> tuple[tuple[list, list], tuple[list, list]]:
+    """What to learn from and what to score while settings are chosen."""
+    samples = datasets.load("camvid", split="train")
+    parts = ([], []), ([], [])
+    for sample in samples:
+        images, labels = parts[TUNING_SEQUENCE in sample.name]
+        images.append(sample.image)
+        labels.append(sample.labels)
+    return parts
+
+
+def class_weights(labels: list) -> dict[int, float]:
+    """``1 / log(1.02 + share of the pixels)``: the weights of ENet (arXiv:1606.02147)."""
+    counts = sum(np.bincount(m[m >= 0], minlength=len(datasets.camvid.CLASSES)) for m in labels)
+    return {k: float(1 / np.log(1.02 + share)) for k, share in enumerate(counts / counts.sum())}
+
+
+def scores_of(segmenter: segalgos.base.Segmenter, images: list, labels: list) -> dict[str, Any]:
+    """Score predictions of single images, as a user would make them."""
+    start = time.perf_counter()
+    predictions = [segmenter.predict(image) for image in images]
+    seconds = time.perf_counter() - start
+    found = semantic_scores(predictions, labels, datasets.camvid.CLASSES)
+    return {
+        "mean_iou": found["mean_iou_dataset"],
+        "pixel_accuracy": found["pixel_accuracy"],
+        "mean_class_accuracy": found["mean_class_accuracy"],
+        "iou_per_class": dict(
+            zip(datasets.camvid.CLASSES, np.round(found["iou_per_class"], 5).tolist(), strict=True)
+        ),
+        "seconds_per_image": seconds / len(images),
+        "n_images": len(images),
+    }
+
+
+def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """Train one net and score it."""
+    name, params = NETS[args.net]
+    params = COMMON | params | json.loads(args.set)
+    title = f"{args.net}-{args.minutes:g}min-seed{seed}" + ("-tune" if args.tune else "")
+    if args.set != "{}":
+        title += f"-{args.label}"
+    (train_images, train_labels), *scored = read_tuning() if args.tune else (read("train"),)
+    parts = {"tuning": scored[0]} if args.tune else {"val": read("val")}
+    if args.test:
+        parts["test"] = read("test")
+    params = {"class_weight": class_weights(train_labels)} | params
+
+    def tell(row: dict[str, float]) -> None:
+        print(title, json.dumps({k: round(v, 5) for k, v in row.items()}), flush=True)
+
+    segmenter = getattr(segalgos, name)(
+        **params,
+        time_budget=60 * args.minutes,
+        checkpoint=args.out / f"{title}.checkpoint",
+        on_epoch_end=tell,
+        random_state=seed,
+    )
+    segmenter.fit(train_images, train_labels)
+    row = {
+        "run": title,
+        "net": args.net,
+        "segmenter": name,
+        "parameters": params,
+        "n_parameters": segmenter.n_parameters_,
+        "minutes": args.minutes,
+        "seed": seed,
+        "train": "train without " + TUNING_SEQUENCE if args.tune else "train",
+        "n_train": len(train_images),
+        "seconds": segmenter.history_[-1]["seconds"],
+        "steps": segmenter.history_[-1]["steps"],
+        "scores": {part: scores_of(segmenter, *data) for part, data in parts.items()},
+        "history": segmenter.history_,
+        "versions": {p: version(p) for p in ("segalgos", "torch", "numpy")},
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+    }
+    segmenter.set_params(on_epoch_end=None, checkpoint=None).save(args.out / f"{title}.segalgos")
+    return row
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--net", choices=NETS, required=True)
+    parser.add_argument("--minutes", type=float, default=45.0)
+    parser.add_argument("--seeds", default="0", help="such as 0,1,2")
+    parser.add_argument("--tune", action="store_true", help="score a part of train, not val")
+    parser.add_argument("--test", action="store_true", help="score the test part, too")
+    parser.add_argument("--set", default="{}", help="JSON of parameters to change")
+    parser.add_argument("--label", default="changed", help="of a run with changed parameters")
+    parser.add_argument("--out", type=Path, default=Path("camvid-runs"))
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    results = args.out / "results.jsonl"
+    for seed in map(int, args.seeds.split(",")):
+        rows = [json.loads(line) for line in results.read_text().splitlines()] if (
+            results.exists()
+        ) else []  # fmt: skip
+        row = run(args, seed)
+        rows = [r for r in rows if r["run"] != row["run"]] + [row]
+        with atomic_path(results) as temporary:
+            temporary.write_text("".join(json.dumps(r) + "\n" for r in rows))
+        for part, scores in row["scores"].items():
+            print(f"{row['run']}: mean IoU on {part} {scores['mean_iou']:.4f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
