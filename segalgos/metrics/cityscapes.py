@@ -321,7 +321,7 @@ def _as_label_ids(labels, ids, name, caller):
             f"{caller}: {name} holds the id {high}, expected {ids} ids from -1 to {highest}: "
             f'pass ids="{other}" if it holds {other} ids.'
         )
-    return to_label_ids(labels) if ids == "train" else np.maximum(labels, 0, dtype=np.int32)
+    return to_label_ids(labels) if ids == "train" else np.maximum(labels, 0).astype(np.int32)
 
 
 def _as_sequence(maps, name, caller):

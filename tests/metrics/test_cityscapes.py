@@ -194,7 +194,7 @@ def test_order_memory_layout_and_dtype_do_not_matter():
     expected = cityscapes_scores(found, truth, instances, ids="label")
     others = [
         (np.asfortranarray(found), truth[:], instances.astype(np.uint16)),
-        (np.uint8(found), np.uint8(truth), np.int64(instances)),
+        (np.uint8(found), np.uint64(truth), np.int64(instances)),
         (found[::-1], truth[::-1], instances[::-1]),
     ]
     for maps in others:
