@@ -94,6 +94,7 @@ html_sidebars = {
         "choosing",
         "benchmark",
         "results",
+        "cityscapes",
         "data",
         "command_line",
         "own_segmenter",

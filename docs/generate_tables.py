@@ -4,7 +4,8 @@
     python docs/generate_tables.py --check    # exit 1 if a table is not up to date
 
 Rows are in ``benchmarks/results/<name>/results.jsonl`` as `segalgos bench` wrote them, the
-command that did beside them in ``command.txt``.
+command that did beside them in ``command.txt``. Published results on Cityscapes are in
+``segalgos/bench/cityscapes_published.json``.
 """
 
 import importlib.util
@@ -16,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 from segalgos import catalog
+from segalgos.bench import cityscapes
 from segalgos.bench.statistics import Standing, Table, build_tables
 from segalgos.bench.store import read_rows
 
@@ -199,6 +201,9 @@ def outputs() -> dict[Path, str]:
         ROOT / "docs" / "_generated" / "scribbles.rst": scribbles() + "\n",
         ROOT / "docs" / "_generated" / "superpixels.rst": superpixels() + "\n",
         ROOT / "docs" / "_generated" / "peers.rst": peers() + "\n",
+        ROOT / "docs" / "_generated" / "cityscapes.rst": (
+            rst(cityscapes.result_rows(cityscapes.published())) + "\n"
+        ),
     }
 
 

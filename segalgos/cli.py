@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from segalgos import catalog, files
@@ -449,6 +450,69 @@ def report(
     from segalgos.bench import report as report_room
 
     _out(str(report_room.write_report(out)))
+
+
+@app.command()
+def cityscapes(
+    predictions: Annotated[
+        Path, typer.Argument(help="Folder of predicted PNG files, named as the images are.")
+    ],
+    root: Annotated[
+        Path | None, typer.Option(help="Where Cityscapes is (else SEGALGOS_DATA).")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Images to score: val or train.")] = "val",
+    ids: Annotated[
+        str,
+        typer.Option(
+            help="What the files hold: `label` ids, as the benchmark's server takes them, or "
+            "`train` ids."
+        ),
+    ] = "label",
+    name: Annotated[
+        str | None, typer.Option(help="What to call them in the table; by default the folder.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Score predictions for Cityscapes, and show them among published results."""
+    from segalgos.bench import cityscapes as room
+
+    n_images, scores = _score_with_progress(room, predictions, root, split, ids)
+    own = room.own_result(name or predictions.resolve().name, split, scores)
+    results = room.rank([*room.published(), own])
+    if as_json:
+        _out(room.to_json(n_images, scores, results))
+        return
+    _print_rows(room.class_rows(scores))
+    _print_rows(room.result_rows(results), bold=results.index(own))
+    _out(f"{own.method}: mean IoU {room.score_text(own.mean_iou)}, {n_images} images of {split}")
+
+
+def _print_rows(rows: list[list[str]], bold: int | None = None) -> None:
+    """Print a table: titles, then rows, of which one may be bold."""
+    table = Table()
+    for title in rows[0]:
+        table.add_column(title, justify="right" if "IoU" in title else "left")
+    for i, row in enumerate(rows[1:]):
+        table.add_row(*map(escape, row), style="bold" if i == bold else None)
+    console = Console()
+    if not console.is_terminal:
+        console.width = 160
+    console.print(table)
+
+
+def _score_with_progress(room, predictions, root, split, ids) -> tuple[int, dict]:
+    from rich.progress import Progress
+
+    with Progress(console=err, transient=True) as progress:
+        task = progress.add_task("scoring", total=None)
+        return room.score_folder(
+            predictions,
+            root=root,
+            split=split,
+            ids=ids,
+            on_start=lambda n_images: progress.update(task, total=n_images),
+            on_image=lambda: progress.advance(task),
+        )
 
 
 @app.command()

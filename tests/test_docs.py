@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
-from segalgos import catalog
+from segalgos import RandomForestSegmenter, catalog, datasets, write_image, write_labels
+from segalgos.bench.cityscapes import score_folder
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -57,6 +59,28 @@ def test_own_segmenter_keeps_its_promises():
     (mark,) = module.test_my_segmenters.pytestmark
     assert mark.name == "parametrize"
     assert len(mark.args[1]) > 40
+
+
+def test_cityscapes(tmp_path, monkeypatch):
+    image = np.zeros((8, 9, 3), np.uint8)
+    image[4:] = 255
+    road_and_car = np.where(image[..., 0], 26, 7)
+    root = tmp_path / "cityscapes"
+    for name in ("ulm_000000_000019", "ulm_000001_000019"):
+        write_image(root / f"leftImg8bit/val/ulm/{name}_leftImg8bit.png", image)
+        start = root / f"gtFine/val/ulm/{name}_gtFine"
+        write_labels(f"{start}_labelIds.png", road_and_car)
+        write_labels(f"{start}_instanceIds.png", np.where(road_and_car == 26, 26001, 7))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEGALGOS_DATA", str(tmp_path))
+    val = datasets.load("cityscapes", split="val")
+    RandomForestSegmenter.small().fit(val.images, val.labels).save("streets.segalgos")
+    module = run_blocks("cityscapes.md")
+    assert len(list((tmp_path / "my_predictions").iterdir())) == 2
+    n_images, scores = score_folder(tmp_path / "my_predictions")
+    assert n_images == len(module.few) == 2
+    assert scores["mean_iou_classes"] == module.scores["mean_iou_classes"] > 0
+    assert scores["mean_iiou_classes"] == module.scores["mean_iiou_classes"] > 0
 
 
 def test_blocks_can_fail(tmp_path, monkeypatch):

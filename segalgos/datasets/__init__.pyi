@@ -1,5 +1,6 @@
 from . import bsds500 as bsds500
 from . import camvid as camvid
+from . import cityscapes as cityscapes
 from . import crackforest as crackforest
 from . import cwfid as cwfid
 from . import folder as folder

@@ -11,6 +11,7 @@ from typing import Any
 from segalgos.datasets import (
     bsds500,
     camvid,
+    cityscapes,
     crackforest,
     cwfid,
     folder,
@@ -34,6 +35,7 @@ _MODULES = (
     folder,
     bsds500,
     camvid,
+    cityscapes,
     nuclei,
     cwfid,
     crackforest,
@@ -92,7 +94,7 @@ def load(
         the environment variable ``SEGALGOS_DATA``. Built-in sets need none.
     **options
         What the data set's own ``load`` takes: ``segalgos.datasets.shapes.load``,
-        ``pins.load``, ``folder.load``, ``magnetictile.load``,
+        ``pins.load``, ``folder.load``, ``cityscapes.load``, ``magnetictile.load``,
         ``wbc.load``.
 
     Returns

@@ -1,4 +1,10 @@
-from . import contingency, instances, regions, semantic, superpixels
+from . import cityscapes, contingency, instances, regions, semantic, superpixels
+from .cityscapes import (
+    CityscapesCounts,
+    cityscapes_counts,
+    cityscapes_scores,
+    cityscapes_scores_from_counts,
+)
 from .contingency import ContingencyTable, contingency_table
 from .instances import instance_counts, instance_scores, instance_scores_from_counts
 from .regions import (
@@ -11,9 +17,14 @@ from .semantic import semantic_counts, semantic_scores, semantic_scores_from_cou
 from .superpixels import superpixel_scores
 
 __all__ = [
+    "CityscapesCounts",
     "ContingencyTable",
     "best_class_labels",
     "best_overlaps",
+    "cityscapes",
+    "cityscapes_counts",
+    "cityscapes_scores",
+    "cityscapes_scores_from_counts",
     "contingency",
     "contingency_table",
     "instance_counts",

@@ -12,6 +12,7 @@ from segalgos.datasets import Dataset, Info, Sample, available, load, locate
 from segalgos.datasets._files import find_folder, hash_share
 
 SEMANTIC = ["cwfid", "crackforest", "magnetictile", "wbc", "isbi2012", "weizmann"]
+REAL = ["bsds500", "camvid", "cityscapes", "nuclei", *SEMANTIC]
 
 INFO = Info("toy", "semantic", ("train",), "9 train", "CC0", "none", "nowhere", "Nothing.")
 
@@ -82,7 +83,7 @@ def test_import_is_light():
 def test_available_names_everything():
     infos = available()
     names = [info.name for info in infos]
-    assert names == ["shapes", "pins", "folder", "bsds500", "camvid", "nuclei", *SEMANTIC]
+    assert names == ["shapes", "pins", "folder", *REAL]
     for info in infos:
         assert info.task in ("partition", "semantic", "instance")
         assert info.splits
@@ -104,7 +105,7 @@ def test_unknown_name_gets_the_closest():
 
 def test_missing_data_says_where_and_how(tmp_path, monkeypatch):
     monkeypatch.delenv("SEGALGOS_DATA", raising=False)
-    for name in ("bsds500", "camvid", "nuclei", *SEMANTIC):
+    for name in REAL:
         assert locate(name) is None
         with pytest.raises(FileNotFoundError, match=r"neither root= nor SEGALGOS_DATA.*https://"):
             load(name)
