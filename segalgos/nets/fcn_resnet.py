@@ -71,6 +71,8 @@ class FCNResNet(nn.Module):
     ----------
     in_channels, n_classes : int
     backbone : {"resnet18", "resnet34", "resnet50", "resnet101"}, default="resnet50"
+    base_channels : int, default=64
+        Channels of the encoder's first map, a multiple of 8.
     auxiliary : bool, default=False
         Add a second head on the third stage, ``aux_classifier``: see `forward_with_aux`.
     generator : torch.Generator, optional
@@ -109,12 +111,19 @@ class FCNResNet(nn.Module):
         n_classes: int,
         *,
         backbone: str = "resnet50",
+        base_channels: int = 64,
         auxiliary: bool = False,
         generator: torch.Generator | None = None,
     ):
         super().__init__()
         checks.check_choice("FCNResNet", "backbone", backbone, tuple(RESNETS))
-        self.backbone = ResNet(in_channels, backbone, output_stride=8, generator=generator)
+        self.backbone = ResNet(
+            in_channels,
+            backbone,
+            output_stride=8,
+            base_channels=base_channels,
+            generator=generator,
+        )
         *_, c_aux, c_last = self.backbone.channels
         self.classifier = FCNHead(c_last, n_classes)
         self.aux_classifier = FCNHead(c_aux, n_classes) if auxiliary else None

@@ -68,7 +68,7 @@ class SemanticNetSegmenter(SemanticSegmenter):
     of an image is computed by one thread.
     """
 
-    pretrained: bool | str | os.PathLike | None = None
+    pretrained: bool | str | os.PathLike | None = False
     epochs: int | None
     time_budget: float | None
     batch_size: int

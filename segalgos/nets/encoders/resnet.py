@@ -158,6 +158,8 @@ class ResNet(nn.Module):
     output_stride : {8, 16, 32}, default=32
         Of the last map. Below 32, the last one or two strides are left out, and the
         convolutions behind them dilated instead.
+    base_channels : int, default=64
+        Channels of the first map, a multiple of 8; fewer make a small network of the same form.
     generator : torch.Generator, optional
         For the initial weights.
 
@@ -196,21 +198,26 @@ class ResNet(nn.Module):
         variant: str = "resnet50",
         *,
         output_stride: int = 32,
+        base_channels: int = 64,
         generator: torch.Generator | None = None,
     ):
         super().__init__()
         checks.check_choice("ResNet", "variant", variant, RESNETS)
+        if base_channels < 8 or base_channels % 8:
+            # With 4, oneDNN's gradient of a strided 1x1 convolution writes beyond its memory.
+            raise ValueError(f"ResNet: base_channels is {base_channels}, expected a multiple of 8.")
         if output_stride not in (8, 16, 32):
             raise ValueError(f"ResNet: output_stride is {output_stride!r}, expected 8, 16 or 32.")
         block, n_blocks = RESNETS[variant]
-        self.conv1 = nn.Conv2d(in_channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
-        self.bn1 = BatchNorm2d(64)
+        c = base_channels
+        self.conv1 = nn.Conv2d(in_channels, c, kernel_size=7, stride=2, padding=3, bias=False)
+        self.bn1 = BatchNorm2d(c)
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
-        channels, strides = [64], [2]
+        channels, strides = [c], [2]
         self.reach = 3 + 2 * 1  # of conv1, and of the pooling behind a stride of 2
         before = 4  # full stride of the map that enters a stage
         stages = []
-        for width, n, full in zip((64, 128, 256, 512), n_blocks, (4, 8, 16, 32)):
+        for width, n, full in zip((c, 2 * c, 4 * c, 8 * c), n_blocks, (4, 8, 16, 32)):
             # A stride that is left out makes later convolutions take wider steps instead.
             stride_in, stride_out = min(before, output_stride), min(full, output_stride)
             first, later = before // stride_in, full // stride_out

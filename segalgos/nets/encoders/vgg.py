@@ -28,6 +28,8 @@ class VGG16(nn.Module):
     in_channels : int
     padding : int, default=1
         Of the first convolution; the others have 1.
+    base_channels : int, default=64
+        Channels of the first map; fewer make a small network of the same form.
     generator : torch.Generator, optional
         For the initial weights.
 
@@ -54,16 +56,21 @@ class VGG16(nn.Module):
        image recognition", ICLR 2015, arXiv:1409.1556.
     """
 
-    channels = (64, 128, 256, 512, 512)
     strides = (2, 4, 8, 16, 32)
 
     imagenet_mean = (123.675, 116.28, 103.53)
     imagenet_std = (58.395, 57.12, 57.375)
 
     def __init__(
-        self, in_channels: int, *, padding: int = 1, generator: torch.Generator | None = None
+        self,
+        in_channels: int,
+        *,
+        padding: int = 1,
+        base_channels: int = 64,
+        generator: torch.Generator | None = None,
     ):
         super().__init__()
+        self.channels = tuple(base_channels * times for times in (1, 2, 4, 8, 8))
         layers: list[nn.Module] = []
         c_in = in_channels
         for c_out, n_convs in zip(self.channels, (2, 2, 3, 3, 3)):
