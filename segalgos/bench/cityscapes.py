@@ -57,8 +57,6 @@ class Result:
         Of the method.
     source : str
         Where the figures are from.
-    checked : bool
-        Whether they were read there; False if they are known at second hand.
     """
 
     method: str
@@ -70,7 +68,6 @@ class Result:
     remark: str = ""
     paper: str = ""
     source: str = ""
-    checked: bool = True
 
 
 def published() -> list[Result]:
@@ -134,8 +131,7 @@ def result_rows(results: list[Result]) -> list[list[str]]:
     rows = [["method", "images", *titles, "remark", "paper", "figures from"]]
     for r in results:
         scores = (r.mean_iou, r.mean_iiou, r.category_iou, r.category_iiou)
-        source = r.source if r.checked else f"{r.source} (known at second hand, not read there)"
-        rows.append([r.method, r.split, *map(score_text, scores), r.remark, r.paper, source])
+        rows.append([r.method, r.split, *map(score_text, scores), r.remark, r.paper, r.source])
     return rows
 
 
