@@ -89,7 +89,7 @@ class SameConv2d(nn.Conv2d):
         if rows % 2 or columns % 2:
             x = F.pad(x, (padding[1], columns - padding[1], padding[0], rows - padding[0]))
             padding = (0, 0)
-        return F.conv2d(x, self.weight, None, self.stride, padding, self.dilation, self.groups)
+        return F.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
     def _padding(self, axis: int, size: int) -> int:
         """Zeros along an axis, both ends together."""
