@@ -6,7 +6,6 @@ import copy
 import importlib.util
 import json
 import os
-import tempfile
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -254,7 +253,7 @@ def quantize_onnx(
     checks.check_choice("quantize_onnx", "method", method, ("minmax", "percentile"))
     methods = quantization.CalibrationMethod
     batches = _calibration_batches(Path(path), images)
-    with atomic_path(quantized_path) as temporary, tempfile.TemporaryDirectory() as folder:
+    with atomic_path(quantized_path) as temporary:
         quantization.quantize_static(
             os.fspath(path),
             os.fspath(temporary),
@@ -265,7 +264,6 @@ def quantize_onnx(
             reduce_range=True,
             calibrate_method=methods.MinMax if method == "minmax" else methods.Percentile,
         )
-        del folder
 
 
 def _calibration_batches(path: Path, images: Iterable[NDArray]) -> list[dict[str, Any]]:
