@@ -227,7 +227,8 @@ def quantize_onnx(
     path : path-like
         What `export_onnx` wrote.
     quantized_path : path-like
-        The new file, about a quarter as large. Written whole or not at all.
+        The new file; that of a network of some size is about a quarter as large. Written
+        whole or not at all.
     images : iterable of (H, W) or (H, W, C) ndarray
         Some images as the network will see them; the ranges of all maps are measured on them.
     method : {"minmax", "percentile"}, default="minmax"
