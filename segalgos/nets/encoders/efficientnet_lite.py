@@ -84,12 +84,12 @@ class SameConv2d(nn.Conv2d):
         -------
         (N, c_out, ceil(H / stride), ceil(W / stride)) Tensor
         """
-        rows, columns = (self._padding(axis, n) for axis, n in enumerate(x.shape[2:]))
+        rows, columns = (self._padding(axis, int(n)) for axis, n in enumerate(x.shape[2:]))
         padding = (rows // 2, columns // 2)
         if rows % 2 or columns % 2:
             x = F.pad(x, (padding[1], columns - padding[1], padding[0], rows - padding[0]))
             padding = (0, 0)
-        return F.conv2d(x, self.weight, None, self.stride, padding, self.dilation, self.groups)
+        return F.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
     def _padding(self, axis: int, size: int) -> int:
         """Zeros along an axis, both ends together."""
