@@ -35,6 +35,7 @@ from segalgos.color import data_range_of
 from segalgos.metrics.semantic import semantic_scores
 from segalgos.nets.checkpoints import load_weights
 from segalgos.nets.encoders.efficientnet_lite import EfficientNetLite0
+from segalgos.nets.fast_inference import fuse
 from segalgos.nets.prediction import for_each_tile, to_tensor
 from segalgos.training.augment import Augmentation, CropSampler
 from segalgos.training.loop import OPTIMIZERS, train
@@ -250,6 +251,12 @@ class SemanticNetSegmenter(SemanticSegmenter):
             device=self._device(),
             verbose=bool(self.verbose),
         )
+        self._fast_network = self._make_fast(network)
+
+    def _make_fast(self, network: nn.Module) -> nn.Module:
+        """Rewrite the network for prediction, where that makes it faster."""
+        on_cpu = next(network.parameters()).device.type == "cpu"
+        return fuse(network, n_channels=len(self.mean_)) if on_cpu else network
 
     def _load_packaged(self, encoder: nn.Module) -> None:
         """Load the weights that can be installed with pip."""
@@ -285,7 +292,7 @@ class SemanticNetSegmenter(SemanticSegmenter):
         indices = np.arange(len(self.classes_), dtype=np.int32)
 
         def mean_iou() -> float:
-            found = [self._label_map(images[i], indices) for i in held_out]
+            found = [self._label_map(images[i], indices, self.network_) for i in held_out]
             score = semantic_scores(found, truth, len(indices))["mean_iou_dataset"]
             return float(score) if np.isfinite(score) else 0.0
 
@@ -344,26 +351,28 @@ class SemanticNetSegmenter(SemanticSegmenter):
         def write(rows: slice, columns: slice, tile: NDArray[np.float32]) -> None:
             proba[rows, columns] = tile
 
-        self._for_each_tile(image, write)
+        self._for_each_tile(self._fast_network, image, write)
         return proba
 
     def _predict(self, image, mask, prompts):
         if tuple(self.prediction_scales) != (1.0,) or self.prediction_flip:
             return self.classes_[self._predict_proba(image).argmax(axis=-1)]
-        return self._label_map(image, self.classes_)
+        return self._label_map(image, self.classes_, self._fast_network)
 
-    def _label_map(self, image: NDArray, classes: NDArray[np.int32]) -> NDArray[np.int32]:
+    def _label_map(
+        self, image: NDArray, classes: NDArray[np.int32], network: nn.Module
+    ) -> NDArray[np.int32]:
         """Most probable class of each pixel; needs no array of all probabilities."""
         labels = np.empty(image.shape[:2], np.int32)
 
         def write(rows: slice, columns: slice, tile: NDArray[np.float32]) -> None:
             labels[rows, columns] = classes[tile.argmax(axis=-1)]
 
-        self._for_each_tile(image, write)
+        self._for_each_tile(network, image, write)
         return labels
 
-    def _for_each_tile(self, image: NDArray, write: Callable) -> None:
-        for_each_tile(self.network_, image, self._standardise, write, tile_size=self.tile_size)
+    def _for_each_tile(self, network: nn.Module, image: NDArray, write: Callable) -> None:
+        for_each_tile(network, image, self._standardise, write, tile_size=self.tile_size)
 
     # --- state ---------------------------------------------------------------------------
 
@@ -389,6 +398,7 @@ class SemanticNetSegmenter(SemanticSegmenter):
         network = self._new_network(n_channels, len(classes), seed=0)
         load_weights(network, weights)
         super()._set_state({**state, "network_": network.to(self._device())})
+        self._fast_network = self._make_fast(self.network_)
 
 
 def _resize(image: NDArray, size: tuple[int, int]) -> NDArray:

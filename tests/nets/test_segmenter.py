@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from sklearn.base import clone
 from torch import nn
 
@@ -107,6 +108,32 @@ def test_a_trained_module_predicts_at_once():
 def test_a_trained_module_that_does_not_fit_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         NetSegmenter.from_trained(module(), **options)
+
+
+class ByHand(nn.Module):
+    """Uses weights of a layer beside calling it, which no rewriting can know of."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2)
+
+    def forward(self, x):
+        return self.norm(self.conv(x)) + torch.einsum(
+            "nchw,kc->nkhw", x, self.conv.weight[..., 0, 0]
+        )
+
+
+def test_a_module_that_cannot_be_rewritten_is_run_as_it_is():
+    image, labels = scene()
+    segmenter = learner(ByHand()).fit(image, labels)
+    network = segmenter.network_
+    assert segmenter._fast_network is network
+    assert learner(module()).fit(image, labels)._fast_network is not network
+    x = torch.from_numpy(segmenter._standardise(image)).permute(2, 0, 1)[None]
+    x = F.pad(x, (0, 12, 0, 24), mode="replicate")
+    with torch.inference_mode():
+        expected = network(x)[0, :, :40, :52].softmax(0).permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(segmenter.predict_proba(image), expected, atol=1e-5)
 
 
 def test_clones_are_untrained_and_apart():
