@@ -590,8 +590,8 @@ class DDRNetSegmenter(SemanticNetSegmenter):
             context_channels=8,
             head_channels=8,
             epochs=20,
-            batch_size=2,
-            crop_size=32,
+            batch_size=4,
+            crop_size=64,
             learning_rate=0.01,
             random_state=0,
         )
