@@ -39,6 +39,9 @@ from .graph.random_walker import random_walker as random_walker
 from .graph.smooth_proba import smooth_proba as smooth_proba
 from .graph.watershed import WatershedSegmenter as WatershedSegmenter
 from .graph.watershed import watershed as watershed
+from .instances.boundary_instances import (
+    BoundaryInstanceSegmenter as BoundaryInstanceSegmenter,
+)
 from .nets.segformer import SegFormerSegmenter as SegFormerSegmenter
 from .nets.unet import UNetSegmenter as UNetSegmenter
 from .parallel import thread_limit as thread_limit

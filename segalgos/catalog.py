@@ -228,6 +228,16 @@ ENTRIES: tuple[Entry, ...] = (
         "a transformer that sees the whole image, with a light decoder",
         extra="torch",
     ),
+    Entry(
+        "boundary_instances",
+        "BoundaryInstanceSegmenter",
+        "segalgos.instances.boundary_instances",
+        "instances",
+        "instance",
+        2019,
+        "J. Caicedo et al., Evaluation of deep learning strategies for nucleus segmentation",
+        "objects one by one, also when they touch, by a semantic segmenter that learns borders",
+    ),
 )
 
 
