@@ -28,7 +28,7 @@ REACH_IN_SIGMAS = 4
 
 
 def find_borders(
-    ids: NDArray[np.int32], width: float, *, max_gap: float | None = None
+    ids: NDArray[np.int32], width: int, *, max_gap: int | None = None
 ) -> NDArray[np.bool_]:
     """Find the borders of instances: what is left between them is one core each.
 
@@ -36,12 +36,12 @@ def find_borders(
     ----------
     ids : (H, W) int32
         0 is background, every other id an instance.
-    width : float
-        Pixels of an instance that have a pixel of something else within this distance are
-        its border. The image's edge is no border.
-    max_gap : float, optional
-        Only those that also have another instance within `width` plus this distance, so that
-        0 leaves the borders of instances that touch. None: the whole outline.
+    width : int
+        Pixels of an instance that have a pixel of anything else at most so many rows and
+        columns away are its border. The image's edge is no border.
+    max_gap : int, optional
+        Only those that also have another instance at most `width` plus so many rows and
+        columns away: 0 leaves the borders of instances that touch. None: the whole outline.
 
     Returns
     -------
@@ -53,12 +53,12 @@ def find_borders(
     that would be all border keeps what lies deepest inside, one that its border would cut in
     parts keeps the largest.
 
-    O(H W (width + max_gap)^2) time.
+    Cores grown back at the same speed, by rows, columns and diagonals, meet where the instances
+    did, if these are unions of squares of ``2 * width + 1`` pixels: any other core is farther.
     """
     inside = ids > 0
     border = inside & _has_other_within(ids, width)
     if max_gap is not None:
-        # Background counts as the instance itself: it cannot be the smallest or largest id.
         border &= _has_other_within(ids, width + max_gap, ignore_background=True)
     cores = np.where(border, 0, ids)
     _keep_one_core_each(cores, ids)
@@ -66,21 +66,20 @@ def find_borders(
 
 
 def _has_other_within(
-    ids: NDArray[np.int32], distance: float, *, ignore_background: bool = False
+    ids: NDArray[np.int32], distance: int, *, ignore_background: bool = False
 ) -> NDArray[np.bool_]:
-    """Whether a pixel of another id lies within a distance."""
-    reach = int(distance)
-    row, column = np.ogrid[-reach : reach + 1, -reach : reach + 1]
-    disc = row**2 + column**2 <= distance**2
-    lowest = np.where(ids == 0, np.iinfo(np.int32).max, ids) if ignore_background else ids
-    return (ndimage.maximum_filter(ids, footprint=disc, mode="nearest") != ids) | (
-        ndimage.minimum_filter(lowest, footprint=disc, mode="nearest") != ids
+    """Whether a pixel of another id lies at most so many rows and columns away."""
+    size = 2 * distance + 1
+    # Where background is ignored it is neither the largest id nor the smallest.
+    low = np.where(ids == 0, np.iinfo(np.int32).max, ids) if ignore_background else ids
+    return (ndimage.maximum_filter(ids, size, mode="nearest") != ids) | (
+        ndimage.minimum_filter(low, size, mode="nearest") != ids
     )
 
 
 def _keep_one_core_each(cores: NDArray[np.int32], ids: NDArray[np.int32]) -> None:
     """Give each instance without a core one, and leave of several parts the largest."""
-    parts, n_parts = label_components(cores, connectivity=1, return_num=True)
+    parts, n_parts = label_components(cores, connectivity=2, return_num=True)
     areas = np.bincount(parts.ravel(), minlength=n_parts + 1)
     owner = np.zeros(n_parts + 1, np.int32)
     owner[parts.ravel()] = cores.ravel()
@@ -90,7 +89,8 @@ def _keep_one_core_each(cores: NDArray[np.int32], ids: NDArray[np.int32]) -> Non
     cores[largest[cores] != parts] = 0
     for i, window in enumerate(ndimage.find_objects(ids), start=1):
         if window is not None and largest[i] == 0:
-            depth = ndimage.distance_transform_edt(np.pad(ids[window] == i, 1))[1:-1, 1:-1]
+            padded = np.pad(ids[window] == i, 1)
+            depth = ndimage.distance_transform_cdt(padded, "chessboard")[1:-1, 1:-1]
             cores[window][depth == depth.max()] = i
 
 
@@ -161,7 +161,7 @@ def split_foreground(
     Returns
     -------
     (H, W) int32
-        Ids 1..n, each connected and without holes; 0 is background.
+        Ids 1..n, each connected (by corners too) and without holes; 0 is background.
     """
     ground = foreground > foreground_threshold
     if mask is not None:
@@ -169,7 +169,14 @@ def split_foreground(
     if not ground.any():
         return np.zeros(ground.shape, np.int32)
     relief = -(ndimage.gaussian_filter(inside, sigma) if sigma > 0 else inside)
-    ids = watershed(relief, relief="image", min_depth=min_contrast, mask=ground, channel_axis=None)
+    ids = watershed(
+        relief,
+        relief="image",
+        min_depth=min_contrast,
+        connectivity=2,
+        mask=ground,
+        channel_axis=None,
+    )
     ids += 1
     n = int(ids.max())
     peaks = np.zeros(n + 1, np.float32)

@@ -57,12 +57,12 @@ class BoundaryInstanceSegmenter(Segmenter):
     estimator : SemanticSegmenter, optional
         What learns the classes; it is cloned, its ``channel_axis`` replaced. A
         `UNetSegmenter` as it comes if left out, which needs the extra [torch].
-    border_width : float, default=1.0
-        Pixels of an instance within this distance of anything else are its border. Where
-        instances are small a wide border leaves nothing inside.
-    max_gap : float, optional
-        Learn a border only where another instance lies within `border_width` plus this
-        distance: 0 for instances that touch. None: their whole outline.
+    border_width : int, default=1
+        Width of an instance's border, in pixels, all of it inside. Where instances are small
+        a wide border leaves nothing within.
+    max_gap : int, optional
+        Learn a border only where another instance is at most `border_width` plus so many
+        pixels away: 0 for instances that touch. None: their whole outline.
     gap_weight : float, default=0.0
         Additional weight of pixels where two instances touch; it falls as the gap between
         them widens [2]_. 10 in the paper.
@@ -150,8 +150,8 @@ class BoundaryInstanceSegmenter(Segmenter):
         self,
         estimator: SemanticSegmenter | None = None,
         *,
-        border_width: float = 1.0,
-        max_gap: float | None = None,
+        border_width: int = 1,
+        max_gap: int | None = None,
         gap_weight: float = 0.0,
         gap_sigma: float = 5.0,
         foreground_threshold: float | str = "auto",
@@ -203,9 +203,9 @@ class BoundaryInstanceSegmenter(Segmenter):
                     "semantic segmenter, for instance UNetSegmenter()."
                 )
             self.estimator._check_params()
-        checks.check_real(caller, "border_width", self.border_width, low=1)
+        checks.check_int(caller, "border_width", self.border_width, low=1)
         if self.max_gap is not None:
-            checks.check_real(caller, "max_gap", self.max_gap, low=0)
+            checks.check_int(caller, "max_gap", self.max_gap, low=0)
         checks.check_real(caller, "gap_weight", self.gap_weight, low=0)
         checks.check_real(caller, "gap_sigma", self.gap_sigma, above=0)
         for name, high in (
