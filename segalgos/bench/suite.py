@@ -34,6 +34,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "epochs": None,  # the budget decides
     },
     "SegFormerSegmenter": {"crop_size": 128, "epochs": None},
+    "BoundaryInstanceSegmenter": {
+        "estimator": "unet" if catalog.get_entry("unet").installed else "random_forest",
+    },
 }
 
 #: Settings tried on the training images by methods that learn nothing else: one that

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.measure import label as label_components
 
-from segalgos.graph.watershed import watershed
+import segalgos
 
 __all__ = ["find_borders", "gap_weights", "split_foreground"]
 
@@ -169,7 +169,7 @@ def split_foreground(
     if not ground.any():
         return np.zeros(ground.shape, np.int32)
     relief = -(ndimage.gaussian_filter(inside, sigma) if sigma > 0 else inside)
-    ids = watershed(
+    ids = segalgos.watershed(
         relief,
         relief="image",
         min_depth=min_contrast,
