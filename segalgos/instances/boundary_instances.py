@@ -24,12 +24,13 @@ AUTO = "auto"
 #: Values tried for each parameter that is "auto", in this order, the usual one first: of two
 #: that do as well the earlier is taken.
 CANDIDATES: dict[str, tuple[float, ...]] = {
-    "foreground_threshold": (0.5, 0.4, 0.6, 0.3, 0.7),
-    "min_contrast": (0.1, 0.05, 0.2, 0.3, 0.5),
-    "sigma": (1.0, 0.5, 2.0, 0.0, 3.0),
     "marker_threshold": (0.5, 0.4, 0.6, 0.3, 0.7, 0.8),
+    "foreground_threshold": (0.5, 0.4, 0.6, 0.3, 0.7),
+    "min_contrast": (0.1, 0.05, 0.2, 0.3),
+    "sigma": (1.0, 0.5, 2.0, 0.0),
 }
-MAX_TUNING_IMAGES = 48
+MAX_TUNING_IMAGES = 32
+TUNING_ROUNDS = 2
 TUNED_IOU = 0.5
 
 
@@ -109,7 +110,7 @@ class BoundaryInstanceSegmenter(Segmenter):
     Notes
     -----
     Values for "auto" maximise ``tuning_score_``, one parameter after another over a few
-    values each, on 48 images at most.
+    values each, in two rounds, on 32 images at most.
 
     The score of an instance is the mean probability of inside and border over its pixels,
     its class the most probable inside there. Instances do not overlap; of the training
@@ -327,12 +328,12 @@ class BoundaryInstanceSegmenter(Segmenter):
             return float(true / max(1, true + false + missed))
 
         self.tuning_score_ = score()
-        for name in open_:
-            for value in CANDIDATES[name][1:]:
+        for name in TUNING_ROUNDS * open_:
+            for value in CANDIDATES[name]:
                 reached = score(**{name: value})
                 if reached > self.tuning_score_:
-                    self.tuning_score_, best = reached, value
-                    setattr(self, f"{name}_", best)
+                    self.tuning_score_ = reached
+                    setattr(self, f"{name}_", float(value))
 
     # --- predict -------------------------------------------------------------------------
 

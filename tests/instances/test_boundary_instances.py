@@ -188,11 +188,12 @@ def test_grid_search_reaches_into_the_estimator():
 
 def test_thresholds_are_chosen_where_they_matter():
     images, truth = _scenes(1)
-    # Background has a probability of 0.3 inside instances and foreground one of 0.6 outside.
-    doubtful = BoundaryInstanceSegmenter(Oracle(doubt=0.9)).fit(images, truth)
-    assert doubtful.foreground_threshold_ == 0.6
-    assert doubtful.tuning_score_ == 1
-    _assert_equal(doubtful.predict(images), truth)
+    # No p(inside) is above 0.47, and p(foreground) is 0.53 in the background.
+    doubtful = BoundaryInstanceSegmenter(Oracle(doubt=0.8)).fit(images, truth)
+    assert doubtful.marker_threshold_ <= 0.4
+    assert doubtful.foreground_threshold_ >= 0.6
+    score = instance_scores(doubtful.predict(images), list(truth))["matching_ap_50"]
+    assert doubtful.tuning_score_ == score == 1
     sure = BoundaryInstanceSegmenter(Oracle()).fit(images, truth)
     usual = {name: values[0] for name, values in CANDIDATES.items()}
     assert {name: getattr(sure, f"{name}_") for name in CANDIDATES} == usual
