@@ -97,7 +97,7 @@ def test_a_key_changes_with_the_cell_and_survives_the_journey():
 
 @pytest.mark.parametrize("estimator", ["random_forest", "pixel_classifier"])
 def test_an_estimator_named_is_made_with_the_seed(estimator):
-    text = f"boundary_instances[estimator={estimator},border_width=2]"
+    text = f"boundary_instances[estimator='{estimator}',border_width=2]"
     (method,) = parse_methods(text)
     cell = Cell(method, DataChoice("shapes", "shapes"), 3, "train", "test", 20)
     segmenter = make_segmenter(method.load(), method.params, cell)
