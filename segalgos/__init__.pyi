@@ -42,6 +42,9 @@ from .graph.watershed import watershed as watershed
 from .nets.ddrnet import DDRNetSegmenter as DDRNetSegmenter
 from .nets.deeplab import DeepLabSegmenter as DeepLabSegmenter
 from .nets.fcn import FCNSegmenter as FCNSegmenter
+from .instances.boundary_instances import (
+    BoundaryInstanceSegmenter as BoundaryInstanceSegmenter,
+)
 from .nets.segformer import SegFormerSegmenter as SegFormerSegmenter
 from .nets.segmenter import NetSegmenter as NetSegmenter
 from .nets.unet import UNetSegmenter as UNetSegmenter

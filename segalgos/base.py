@@ -41,7 +41,8 @@ class Traits:
     task : {"partition", "semantic", "instance", "interactive"}
         Decides what ``predict`` gives and what ``fit`` learns from.
     family : str
-        Where it lives: "clustering", "graph", "contours", "pixels" or "nets".
+        Where it lives: "clustering", "graph", "contours", "pixels", "nets" or
+        "instances".
     year : int
         Of the paper.
     needs_fit : bool

@@ -272,6 +272,16 @@ ENTRIES: tuple[Entry, ...] = (
         "any torch module, also of Hugging Face; a small U-Net by default",
         extra="torch",
     ),
+    Entry(
+        "boundary_instances",
+        "BoundaryInstanceSegmenter",
+        "segalgos.instances.boundary_instances",
+        "instances",
+        "instance",
+        2019,
+        "J. Caicedo et al., Evaluation of deep learning strategies for nucleus segmentation",
+        "objects one by one, also when they touch, by a semantic segmenter that learns borders",
+    ),
 )
 
 

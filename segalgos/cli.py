@@ -130,6 +130,7 @@ def _segment_all(
     from rich.progress import track
 
     from segalgos import plot
+    from segalgos.results import Instances
 
     paths = files.find_images(list(images))
     outs = _targets(paths, out, (".png", ".tif", ".tiff", ".npy"), "--out")
@@ -143,6 +144,8 @@ def _segment_all(
             image = files.read_image(path)
             started = time.perf_counter()
             labels = segment(image)
+            if isinstance(labels, Instances):
+                labels = labels.to_labels()
             seconds = time.perf_counter() - started
             if out_path:
                 files.write_labels(out_path, labels)

@@ -47,17 +47,11 @@ def save(segmenter: Segmenter, path: str | os.PathLike) -> None:
     import segalgos
 
     arrays: dict[str, NDArray] = {}
-    caller = f"{type(segmenter).__name__}.save"
-    fitted = segmenter.__sklearn_is_fitted__()
     content: dict[str, Any] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "library_version": segalgos.__version__,
-        "class": type(segmenter).__name__,
-        "parameters": _encode(segmenter.get_params(deep=False), arrays, f"{caller}: parameter"),
-        "state": _encode(segmenter._get_state(), arrays, f"{caller}: attribute")
-        if fitted
-        else None,
+        **_encode_segmenter(segmenter, arrays, f"{type(segmenter).__name__}.save: "),
     }
     content["sha256"] = _digest(content, arrays)
     # One entry: safetensors writes several in random order, and files could not be compared.
@@ -124,15 +118,7 @@ def load(path: str | os.PathLike, *, segmenters: Iterable[type[Segmenter]] = ())
         if content.pop("sha256", None) != _digest(content, arrays):
             raise ValueError("its checksum does not match its content")
         known = {cls.__name__: cls for cls in segmenters}
-        name = content["class"]
-        cls = known[name] if name in known else catalog.get_segmenter(name)
-        segmenter = cls(**_decode(content["parameters"], arrays))
-        if content["state"] is not None:
-            segmenter._check_params()
-            state = _decode(content["state"], arrays)
-            if not isinstance(state, dict):
-                raise ValueError("its learned state is no mapping")
-            segmenter._set_state(state)
+        segmenter = _decode_segmenter(content, arrays, known)
     except (LookupError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError) as error:
         raise ValueError(
             f"load: {path} is damaged or foreign ({error}): save the model again with .save()."
@@ -169,6 +155,33 @@ def _digest(content: dict, arrays: dict[str, NDArray]) -> str:
     return digest.hexdigest()
 
 
+def _encode_segmenter(
+    segmenter: Segmenter, arrays: dict[str, NDArray], where: str
+) -> dict[str, Any]:
+    """Class, parameters and, if it is fitted, learned state."""
+    state = segmenter._get_state() if segmenter.__sklearn_is_fitted__() else None
+    return {
+        "class": type(segmenter).__name__,
+        "parameters": _encode(segmenter.get_params(deep=False), arrays, f"{where}parameter"),
+        "state": None if state is None else _encode(state, arrays, f"{where}attribute"),
+    }
+
+
+def _decode_segmenter(
+    content: dict[str, Any], arrays: dict[str, NDArray], known: dict[str, type[Segmenter]]
+) -> Segmenter:
+    name = content["class"]
+    cls = known[name] if name in known else catalog.get_segmenter(name)
+    segmenter = cls(**_decode(content["parameters"], arrays, known))
+    if content["state"] is not None:
+        segmenter._check_params()
+        state = _decode(content["state"], arrays, known)
+        if not isinstance(state, dict):
+            raise ValueError("its learned state is no mapping")
+        segmenter._set_state(state)
+    return segmenter
+
+
 def _encode(value: Any, arrays: dict[str, NDArray], where: str) -> Any:
     """Turn a value into JSON; arrays go to `arrays` and leave their key behind."""
     if value is None or isinstance(value, bool | str):
@@ -190,24 +203,28 @@ def _encode(value: Any, arrays: dict[str, NDArray], where: str) -> Any:
         return {"dict": {k: _encode(v, arrays, f"{where} {k}") for k, v in value.items()}}
     if isinstance(value, dict) and all(type(k) is int for k in value):  # class ids
         return {"ids": [[k, _encode(v, arrays, f"{where} {k}")] for k, v in value.items()]}
+    if isinstance(value, Segmenter):  # one that works inside another
+        return {"segmenter": _encode_segmenter(value, arrays, f"{where}: ")}
     raise TypeError(
         f"{where} is a {type(value).__name__}, which a model file cannot hold safely: use "
         "numbers, text, arrays or containers of these (an integer as random_state, for instance)."
     )
 
 
-def _decode(value: Any, arrays: dict[str, NDArray]) -> Any:
+def _decode(value: Any, arrays: dict[str, NDArray], known: dict[str, type[Segmenter]]) -> Any:
     if isinstance(value, list):
-        return [_decode(v, arrays) for v in value]
+        return [_decode(v, arrays, known) for v in value]
     if isinstance(value, dict):
         ((kind, content),) = value.items()
         if kind == "array":
             return arrays[content]
         if kind == "tuple":
-            return tuple(_decode(v, arrays) for v in content)
+            return tuple(_decode(v, arrays, known) for v in content)
         if kind == "dict":
-            return {k: _decode(v, arrays) for k, v in content.items()}
+            return {k: _decode(v, arrays, known) for k, v in content.items()}
         if kind == "ids":
-            return {int(k): _decode(v, arrays) for k, v in content}
+            return {int(k): _decode(v, arrays, known) for k, v in content}
+        if kind == "segmenter":
+            return _decode_segmenter(content, arrays, known)
         raise ValueError(f"its metadata has an entry of unknown kind {kind!r}")
     return value

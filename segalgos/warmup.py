@@ -18,6 +18,7 @@ import numpy as np
 
 from segalgos import catalog
 from segalgos.parallel import map_items, n_threads
+from segalgos.results import Instances
 
 __all__ = ["compile_method", "compile_metrics", "warm_up"]
 
@@ -40,6 +41,8 @@ def compile_method(name: str) -> None:
     for dtype in (np.uint8, np.float32):
         image = rng.integers(0, 256, (*labels.shape, 3)).astype(dtype)
         target = labels if segmenter.traits.needs_labels else None
+        if segmenter.traits.task == "instance":
+            target = Instances.from_labels(labels)
         segmenter.fit(image, target).predict(image, mask=labels == 1)
         segmenter.predict(image)
 

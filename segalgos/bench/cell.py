@@ -43,6 +43,7 @@ from segalgos.bench.views import (
     see_as,
     truth_map,
 )
+from segalgos.catalog import get_segmenter
 from segalgos.datasets import Dataset, Sample
 from segalgos.files import atomic_path
 from segalgos.results import Instances
@@ -182,6 +183,20 @@ def check_output(output: Any, image: NDArray, task: str) -> None:
         )
 
 
+def make_segmenter(cls: type[Segmenter], params: dict[str, Any], cell: Cell) -> Segmenter:
+    """Make a segmenter with the cell's seed and budget, its preset, and over them `params`.
+
+    An ``estimator`` that is a name of the catalogue is made in the same way.
+    """
+    known = cls._get_param_names()
+    of_cell = {"random_state": cell.seed, "time_budget": cell.budget}
+    of_cell = {name: value for name, value in of_cell.items() if name in known}
+    params = {**PRESETS.get(cls.__name__, {}), **of_cell, **params}
+    if isinstance(params.get("estimator"), str):
+        params["estimator"] = make_segmenter(get_segmenter(params["estimator"]), {}, cell)
+    return cls(**params)
+
+
 def run(cell: Cell) -> dict[str, Any]:
     """Run a cell in this process.
 
@@ -195,12 +210,7 @@ def run(cell: Cell) -> dict[str, Any]:
         ``row``: its part of the results row; ``pictures``: file name -> PNG in base64.
     """
     cls = cell.method.load()
-    params = {**PRESETS.get(cls.__name__, {}), **cell.method.params}
-    known = cls._get_param_names()
-    for name, value in (("random_state", cell.seed), ("time_budget", cell.budget)):
-        if name in known and name not in cell.method.params:
-            params[name] = value
-    segmenter = cls(**params)
+    segmenter = make_segmenter(cls, cell.method.params, cell)
     traits = segmenter.traits
     test = thin(cell.data.load(cell.test_split), cell.max_images)
     contestant = Contestant(segmenter, test)

@@ -65,7 +65,7 @@ _NUMBERS = (
     "n_images",
     "seconds",
 )
-_FAMILIES = ("clustering", "graph", "contours", "pixels", "nets")
+_FAMILIES = ("clustering", "graph", "contours", "pixels", "nets", "instances")
 
 
 def write_report(out_dir: str | os.PathLike) -> Path:

@@ -38,6 +38,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     "SegFormerSegmenter": {"crop_size": 128, "epochs": None},
     "DDRNetSegmenter": {"crop_size": 128, "epochs": None},
     "NetSegmenter": {"crop_size": 128, "learning_rate": 0.003, "epochs": None},
+    "BoundaryInstanceSegmenter": {
+        "estimator": "unet" if catalog.get_entry("unet").installed else "random_forest",
+    },
 }
 
 #: Settings tried on the training images by methods that learn nothing else: one that

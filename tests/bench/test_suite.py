@@ -3,6 +3,7 @@ import json
 import pytest
 
 from segalgos import catalog
+from segalgos.bench.cell import make_segmenter
 from segalgos.bench.suite import (
     QUICK,
     Cell,
@@ -92,3 +93,22 @@ def test_a_key_changes_with_the_cell_and_survives_the_journey():
         ),
     ]
     assert len({cell.key, *(other.key for other in others)}) == 6
+
+
+@pytest.mark.parametrize("estimator", ["random_forest", "pixel_classifier"])
+def test_an_estimator_named_is_made_with_the_seed(estimator):
+    text = f"boundary_instances[estimator='{estimator}',border_width=2]"
+    (method,) = parse_methods(text)
+    cell = Cell(method, DataChoice("shapes", "shapes"), 3, "train", "test", 20)
+    segmenter = make_segmenter(method.load(), method.params, cell)
+    assert type(segmenter.estimator) is catalog.get_segmenter(estimator)
+    assert (segmenter.random_state, segmenter.estimator.random_state) == (3, 3)
+    assert segmenter.border_width == 2
+
+
+@pytest.mark.skipif(not catalog.get_entry("unet").installed, reason="needs torch")
+def test_a_network_within_another_method_gets_preset_and_budget():
+    (method,) = parse_methods("boundary_instances")
+    cell = Cell(method, DataChoice("shapes", "shapes"), 0, "train", "test", 20)
+    net = make_segmenter(method.load(), method.params, cell).estimator
+    assert (net.time_budget, net.epochs, net.base_channels) == (20, None, 8)

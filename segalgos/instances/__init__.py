@@ -1,0 +1,1 @@
+"""Objects one by one, from segmenters that give classes."""
