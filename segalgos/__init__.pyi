@@ -39,12 +39,12 @@ from .graph.random_walker import random_walker as random_walker
 from .graph.smooth_proba import smooth_proba as smooth_proba
 from .graph.watershed import WatershedSegmenter as WatershedSegmenter
 from .graph.watershed import watershed as watershed
-from .nets.ddrnet import DDRNetSegmenter as DDRNetSegmenter
-from .nets.deeplab import DeepLabSegmenter as DeepLabSegmenter
-from .nets.fcn import FCNSegmenter as FCNSegmenter
 from .instances.boundary_instances import (
     BoundaryInstanceSegmenter as BoundaryInstanceSegmenter,
 )
+from .nets.ddrnet import DDRNetSegmenter as DDRNetSegmenter
+from .nets.deeplab import DeepLabSegmenter as DeepLabSegmenter
+from .nets.fcn import FCNSegmenter as FCNSegmenter
 from .nets.segformer import SegFormerSegmenter as SegFormerSegmenter
 from .nets.segmenter import NetSegmenter as NetSegmenter
 from .nets.unet import UNetSegmenter as UNetSegmenter
