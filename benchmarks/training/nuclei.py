@@ -1,0 +1,174 @@
+"""Train instances of nuclei (Data Science Bowl 2018) by a semantic net, for a fixed time.
+
+    SEGALGOS_DATA=DATA python benchmarks/training/nuclei.py --net unet --minutes 30 --seeds 0,1,2
+
+A run is net x minutes x seed. A fifth of the images is held out: of each kind of microscopy and
+size, images are put in order by their background, so that fields of one slide stand together,
+and every fifth group of three is left out whole; of a kind with too few images, one. The score is TP / (TP + FP + FN) at an IoU of
+0.5, the sums taken over all held-out images, and by kind. Runs are saved after every epoch and
+resumed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segalgos import BoundaryInstanceSegmenter, UNetSegmenter, datasets
+from segalgos.datasets.base import Sample
+from segalgos.files import atomic_path
+from segalgos.metrics.instances import instance_counts
+
+COMMON: dict[str, Any] = {
+    "epochs": None,
+    "crop_size": 256,
+    "batch_size": 4,
+    "ema_decay": 0.998,
+    "augment": {"scale": (0.6, 1.6), "rotation": 15.0, "saturation": 0.3, "colour": 0.1},
+}
+
+NETS: dict[str, dict[str, Any]] = {
+    "unet": {"base_channels": 16, "padding": "same", "batch_norm": True, "dropout": 0.0},
+    "unet_efficientnet": {"encoder": "efficientnet_lite0", "pretrained": True, "base_channels": 16},
+}
+
+THRESHOLDS = (0.5, 0.75)
+GROUP, EVERY = 3, 5
+
+
+def kind_of(image: np.ndarray) -> str:
+    """What microscopy an image looks like."""
+    if np.ptp(image.astype(float), axis=-1).mean() > 1:
+        return "stained"
+    return "fluorescence" if image.mean() < 100 else "bright field"
+
+
+def split(samples: list[Sample]) -> tuple[list[int], list[int]]:
+    """Indices of the samples to learn from and of those held out."""
+    groups: dict[tuple, list[int]] = {}
+    for i, sample in enumerate(samples):
+        groups.setdefault((kind_of(sample.image), sample.image.shape), []).append(i)
+
+    def background(i: int) -> tuple:
+        image = samples[i].image
+        return (*np.median(image.reshape(-1, image.shape[-1]), axis=0), float(image.std()))
+
+    held_out, counter = set(), 0
+    for key in sorted(groups):
+        order = sorted(groups[key], key=background)
+        for start in range(0, len(order), GROUP):
+            if counter % EVERY == EVERY // 2:
+                held_out.update(order[start : start + GROUP])
+            counter += 1
+    kinds = [kind_of(sample.image) for sample in samples]
+    for kind in set(kinds) - {kinds[i] for i in held_out}:  # too few for a group
+        held_out.add(kinds.index(kind))
+    return [i for i in range(len(samples)) if i not in held_out], sorted(held_out)
+
+
+def score(segmenter: BoundaryInstanceSegmenter, samples: list[Sample]) -> dict[str, Any]:
+    """AP of the held-out samples, in all and by kind."""
+    start = time.perf_counter()
+    found = [segmenter.predict(sample.image) for sample in samples]
+    seconds = time.perf_counter() - start
+    counts = np.stack(
+        [
+            instance_counts(one, sample.instances, THRESHOLDS)[0]
+            for one, sample in zip(found, samples, strict=True)
+        ]
+    )  # (n, thresholds, 3): true, false, missed
+    kinds = np.array([kind_of(sample.image) for sample in samples])
+    row: dict[str, Any] = {"seconds_per_image": seconds / len(samples), "n_images": len(samples)}
+    for kind in ("all", *sorted(set(kinds.tolist()))):
+        sums = counts[(kinds == kind) | (kind == "all")].sum(axis=0)
+        row[kind] = {
+            f"AP{round(100 * t)}": float(s[0] / s.sum())
+            for t, s in zip(THRESHOLDS, sums, strict=True)
+        }
+        row[kind]["n"] = int(((kinds == kind) | (kind == "all")).sum())
+    return row
+
+
+def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """Train one net and score it."""
+    title = f"{args.net}-{args.minutes:g}min-seed{seed}"
+    if args.set != "{}" or args.set_net != "{}":
+        title += f"-{args.label}"
+    samples = [s for part in ("train", "val") for s in datasets.load("nuclei", split=part)]
+    learning, held_out = split(samples)
+
+    def tell(row: dict[str, float]) -> None:
+        print(title, json.dumps({k: round(v, 5) for k, v in row.items()}), flush=True)
+
+    params = COMMON | NETS[args.net] | json.loads(args.set_net)
+    net = UNetSegmenter(
+        **params,
+        time_budget=60 * args.minutes,
+        checkpoint=args.out / f"{title}.checkpoint",
+        on_epoch_end=tell,
+        random_state=seed,
+    )
+    segmenter = BoundaryInstanceSegmenter(net, random_state=seed, **json.loads(args.set))
+    segmenter.fit([samples[i].image for i in learning], [samples[i].instances for i in learning])
+    history = segmenter.estimator_.history_
+    row = {
+        "run": title,
+        "net": args.net,
+        "parameters": params,
+        "instance_parameters": json.loads(args.set),
+        "n_parameters": segmenter.estimator_.n_parameters_,
+        "minutes": args.minutes,
+        "seed": seed,
+        "n_train": len(learning),
+        "seconds": history[-1]["seconds"],
+        "steps": history[-1]["steps"],
+        "thresholds": {
+            name: getattr(segmenter, f"{name}_")
+            for name in ("foreground_threshold", "marker_threshold", "min_contrast", "sigma",
+                         "min_size", "tuning_score")
+        },
+        "scores": score(segmenter, [samples[i] for i in held_out]),
+        "history": history,
+        "versions": {p: version(p) for p in ("segalgos", "torch", "numpy")},
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+    }  # fmt: skip
+    for one in (segmenter.estimator, segmenter.estimator_):
+        one.set_params(on_epoch_end=None, checkpoint=None)
+    segmenter.save(args.out / f"{title}.segalgos")
+    return row
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--net", choices=NETS, required=True)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--seeds", default="0", help="such as 0,1,2")
+    parser.add_argument("--set", default="{}", help="JSON of parameters of the instances")
+    parser.add_argument("--set-net", default="{}", help="JSON of parameters of the net")
+    parser.add_argument("--label", default="changed", help="of a run with changed parameters")
+    parser.add_argument("--out", type=Path, default=Path("nuclei-runs"))
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    results = args.out / "results.jsonl"
+    for seed in map(int, args.seeds.split(",")):
+        rows = []
+        if results.exists():
+            rows = [json.loads(line) for line in results.read_text().splitlines()]
+        row = run(args, seed)
+        rows = [r for r in rows if r["run"] != row["run"]] + [row]
+        with atomic_path(results) as temporary:
+            temporary.write_text("".join(json.dumps(r) + "\n" for r in rows))
+        print(f"{row['run']}: {json.dumps(row['scores'])}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
