@@ -4,9 +4,9 @@
 
 A run is net x minutes x seed. A fifth of the images is held out: of each kind of microscopy and
 size, images are put in order by their background, so that fields of one slide stand together,
-and every fifth group of three is left out whole; of a kind with too few images, one. The score is TP / (TP + FP + FN) at an IoU of
-0.5, the sums taken over all held-out images, and by kind. Runs are saved after every epoch and
-resumed.
+and every fifth group of three is left out whole; of a kind with too few images, one. The score is
+TP / (TP + FP + FN) at an IoU of 0.5, the sums taken over all held-out images, and by kind. Runs
+are saved after every epoch and resumed.
 """
 
 from __future__ import annotations
