@@ -295,7 +295,7 @@ def bench(
     methods: Annotated[
         str | None,
         typer.Option(
-            help="Methods or families, like `kmeans,graph,slic[n_segments=100]`, or `all`; one of "
+            help="Methods, families or tasks, like `kmeans,graph,slic[n_segments=100]`, or `all`; one of "
             "each kind if left out."
         ),
     ] = None,

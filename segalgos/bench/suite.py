@@ -192,7 +192,7 @@ QUICK = ("kmeans", "slic", "felzenszwalb", "random_forest", "unet")
 
 
 def parse_methods(text: str | None) -> list[Method]:
-    """Read ``--methods``: names, families, ``all``, with parameters in brackets.
+    """Read ``--methods``: names, families, tasks, ``all``, with parameters in brackets.
 
     Parameters
     ----------
@@ -220,10 +220,9 @@ def parse_methods(text: str | None) -> list[Method]:
                 "slic[n_segments=100]."
             )
         name, brackets = match.groups()
-        families = {entry.family for entry in catalog.ENTRIES}
-        if name == "all" or name in families:
-            entries = [e for e in catalog.ENTRIES if name in ("all", e.family) and e.installed]
-            targets = [entry.key for entry in entries]
+        group = [e for e in catalog.ENTRIES if name in ("all", e.family, e.task)]
+        if group:
+            targets = [entry.key for entry in group if entry.installed]
         elif ":" in name:
             targets = [name]
         else:

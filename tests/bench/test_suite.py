@@ -29,6 +29,8 @@ def test_methods_by_name_family_and_parameters():
 def test_all_is_every_installed_method():
     keys = [entry.key for entry in catalog.ENTRIES if entry.installed]
     assert [m.target for m in parse_methods("all")] == keys
+    semantic = [e.key for e in catalog.ENTRIES if e.task == "semantic" and e.installed]
+    assert [m.target for m in parse_methods("semantic")] == semantic
     quick = [method.target for method in parse_methods(None)]
     assert quick == [name for name in QUICK if name in keys]
     assert len({catalog.get_entry(name).family for name in QUICK}) == 4
