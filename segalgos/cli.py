@@ -295,8 +295,8 @@ def bench(
     methods: Annotated[
         str | None,
         typer.Option(
-            help="Methods, families or tasks, like `kmeans,graph,slic[n_segments=100]`, or `all`; one of "
-            "each kind if left out."
+            help="Methods, families or tasks, like `kmeans,graph,slic[n_segments=100]`, or "
+            "`all`; one of each kind if left out."
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of a method that is random.")] = 3,

@@ -10,7 +10,7 @@ References
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import torch
@@ -285,57 +285,15 @@ class SegFormerSegmenter(SemanticNetSegmenter):
     pretrained : path-like, optional
         File of weights of an ImageNet classifier that the encoder starts from, as NVlabs or
         Hugging Face publish them.
-    epochs : int or None, default=50
-        Times that training sees as many pixels as the images have. None: until
-        `time_budget` is used up.
-    time_budget : float, optional
-        Seconds that training may take; the learning rate follows it. The last step and a
-        last validation may overrun it.
-    batch_size : int, default=4
-        Crops per step; rounded up to an even number.
-    crop_size : int, default=256
-        Height and width of the crops trained on, in pixels; rounded up to what the network
-        can make.
-    optimizer : {"adamw", "sgd"}, default="adamw"
-        "sgd" has Nesterov momentum 0.9 and wants a learning rate some ten times higher.
     learning_rate : float, default=6e-4
         At the end of the warm-up.
-    schedule : {"poly", "cosine", "constant"}, default="poly"
-        How the learning rate falls after that.
     weight_decay : float, default=0.01
-    ema_decay : float, optional
-        Keep an exponential moving average of the weights instead of the last ones; each step
-        keeps this share of it, such as 0.999.
-    loss : {"cross_entropy", "focal", "dice", "multi", "tversky", "lovasz", "ohem"}
-        See `segalgos.training.losses`; "cross_entropy" by default.
-    class_weight : dict, "balanced" or None, default=None
-        Weight of each class id in the loss, 1 where not named. "balanced" is inverse to
-        the number of labelled pixels.
-    augment : bool, "upright" or dict, default=True
-        Flip crops, rotate them by right angles, change brightness and contrast. "upright" is
-        for scenes with a sky above: flips left to right, other sizes and colours. A dict
-        changes some of `segalgos.training.augment.Augmentation`: ``{"scale": (0.7, 1.4)}``.
-    validation_fraction : float, default=0.0
-        Share of the images kept aside to choose the best epoch by mean IoU.
-    patience : int, optional
-        Stop after so many validations in a row without a better score.
     tile_size : int, default=1024
         Larger images are predicted in windows of this height and width, which overlap by a
         quarter and are blended.
-    prediction_scales : sequence of float, default=(1.0,)
-        Sizes to predict at; the probabilities are averaged.
-    prediction_flip : bool, default=False
-        Average with the prediction of the mirror image.
-    checkpoint : path-like, optional
-        File that training is saved to after every epoch and resumed from.
-    on_epoch_end : callable, optional
-        Called with each new row of `history_`. Set it to None before saving the segmenter.
-    device : str, optional
-        Like "cpu" or "cuda:1". None takes a GPU if there is one.
-    channel_axis : int, None or "auto", default="auto"
-    random_state : int, RandomState or None, default=None
-    verbose : bool, default=False
-        Show a progress bar on stderr.
+    **training
+        Parameters of every net, such as `epochs`, `time_budget`, `crop_size`, `loss`, `augment`,
+        `checkpoint` and `random_state`: see `SemanticNetSegmenter`.
 
     Attributes
     ----------
@@ -390,56 +348,17 @@ class SegFormerSegmenter(SemanticNetSegmenter):
         *,
         drop_path: float = 0.1,
         pretrained: str | os.PathLike | None = None,
-        epochs: int | None = 50,
-        time_budget: float | None = None,
-        batch_size: int = 4,
-        crop_size: int = 256,
-        optimizer: str = "adamw",
         learning_rate: float = 6e-4,
-        schedule: str = "poly",
         weight_decay: float = 0.01,
-        ema_decay: float | None = None,
-        loss: str = "cross_entropy",
-        class_weight: Any = None,
-        augment: Any = True,
-        validation_fraction: float = 0.0,
-        patience: int | None = None,
         tile_size: int = 1024,
-        prediction_scales: Sequence[float] = (1.0,),
-        prediction_flip: bool = False,
-        checkpoint: str | os.PathLike | None = None,
-        on_epoch_end: Callable[[dict[str, float]], None] | None = None,
-        device: str | None = None,
-        channel_axis: int | str | None = "auto",
-        random_state: Any = None,
-        verbose: bool = False,
+        **training: Any,
     ):
+        super().__init__(
+            learning_rate=learning_rate, weight_decay=weight_decay, tile_size=tile_size, **training
+        )
         self.size = size
         self.drop_path = drop_path
         self.pretrained = pretrained
-        self.epochs = epochs
-        self.time_budget = time_budget
-        self.batch_size = batch_size
-        self.crop_size = crop_size
-        self.optimizer = optimizer
-        self.learning_rate = learning_rate
-        self.schedule = schedule
-        self.weight_decay = weight_decay
-        self.ema_decay = ema_decay
-        self.loss = loss
-        self.class_weight = class_weight
-        self.augment = augment
-        self.validation_fraction = validation_fraction
-        self.patience = patience
-        self.tile_size = tile_size
-        self.prediction_scales = prediction_scales
-        self.prediction_flip = prediction_flip
-        self.checkpoint = checkpoint
-        self.on_epoch_end = on_epoch_end
-        self.device = device
-        self.channel_axis = channel_axis
-        self.random_state = random_state
-        self.verbose = verbose
 
     @classmethod
     def small(cls) -> Self:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
@@ -264,58 +264,9 @@ class UNetSegmenter(SemanticNetSegmenter):
         too much from the running averages that prediction uses.
     dropout : float, default=0.5
         At the end of the contracting path, in training.
-    epochs : int or None, default=50
-        Times that training sees as many pixels as the images have. None: until
-        `time_budget` is used up.
-    time_budget : float, optional
-        Seconds that training may take; the learning rate follows it. The last step and a
-        last validation may overrun it.
-    batch_size : int, default=4
-        Crops per step; rounded up to an even number with `batch_norm`.
-    crop_size : int, default=256
-        Height and width of the crops trained on, in pixels of the output; rounded up to
-        what the network can make.
-    optimizer : {"adamw", "sgd"}, default="adamw"
-        "sgd" has Nesterov momentum 0.9 and wants a learning rate some ten times higher.
-    learning_rate : float, default=1e-3
-        At the end of the warm-up.
-    schedule : {"poly", "cosine", "constant"}, default="poly"
-        How the learning rate falls after that.
-    weight_decay : float, default=1e-4
-    ema_decay : float, optional
-        Keep an exponential moving average of the weights instead of the last ones; each step
-        keeps this share of it, such as 0.999.
-    loss : {"cross_entropy", "focal", "dice", "multi", "tversky", "lovasz", "ohem"}, \
-            default="cross_entropy"
-        See `segalgos.training.losses`.
-    class_weight : dict, "balanced" or None, default=None
-        Weight of each class id in the loss, 1 where not named. "balanced" is inverse to
-        the number of labelled pixels.
-    augment : bool, "upright" or dict, default=True
-        Flip crops, rotate them by right angles, change brightness and contrast. "upright" is
-        for scenes with a sky above: flips left to right, other sizes and colours. A dict
-        changes some of `segalgos.training.augment.Augmentation`: ``{"scale": (0.7, 1.4)}``.
-    validation_fraction : float, default=0.0
-        Share of the images kept aside to choose the best epoch by mean IoU.
-    patience : int, optional
-        Stop after so many validations in a row without a better score.
-    tile_size : int, default=512
-        Larger images are predicted in tiles of at most about this height and width. With an
-        encoder, which looks far, they overlap by a quarter and are blended.
-    prediction_scales : sequence of float, default=(1.0,)
-        Sizes to predict at; the probabilities are averaged.
-    prediction_flip : bool, default=False
-        Average with the prediction of the mirror image.
-    checkpoint : path-like, optional
-        File that training is saved to after every epoch and resumed from.
-    on_epoch_end : callable, optional
-        Called with each new row of `history_`. Set it to None before saving the segmenter.
-    device : str, optional
-        Like "cpu" or "cuda:1". None takes a GPU if there is one.
-    channel_axis : int, None or "auto", default="auto"
-    random_state : int, RandomState or None, default=None
-    verbose : bool, default=False
-        Show a progress bar on stderr.
+    **training
+        Parameters of every net, such as `epochs`, `time_budget`, `crop_size`, `loss`, `augment`,
+        `checkpoint` and `random_state`: see `SemanticNetSegmenter`.
 
     Attributes
     ----------
@@ -379,30 +330,9 @@ class UNetSegmenter(SemanticNetSegmenter):
         padding: str = "valid",
         batch_norm: bool = False,
         dropout: float = 0.5,
-        epochs: int | None = 50,
-        time_budget: float | None = None,
-        batch_size: int = 4,
-        crop_size: int = 256,
-        optimizer: str = "adamw",
-        learning_rate: float = 1e-3,
-        schedule: str = "poly",
-        weight_decay: float = 1e-4,
-        ema_decay: float | None = None,
-        loss: str = "cross_entropy",
-        class_weight: Any = None,
-        augment: Any = True,
-        validation_fraction: float = 0.0,
-        patience: int | None = None,
-        tile_size: int = 512,
-        prediction_scales: Sequence[float] = (1.0,),
-        prediction_flip: bool = False,
-        checkpoint: str | os.PathLike | None = None,
-        on_epoch_end: Callable[[dict[str, float]], None] | None = None,
-        device: str | None = None,
-        channel_axis: int | str | None = "auto",
-        random_state: Any = None,
-        verbose: bool = False,
+        **training: Any,
     ):
+        super().__init__(**training)
         self.encoder = encoder
         self.pretrained = pretrained
         self.base_channels = base_channels
@@ -410,29 +340,6 @@ class UNetSegmenter(SemanticNetSegmenter):
         self.padding = padding
         self.batch_norm = batch_norm
         self.dropout = dropout
-        self.epochs = epochs
-        self.time_budget = time_budget
-        self.batch_size = batch_size
-        self.crop_size = crop_size
-        self.optimizer = optimizer
-        self.learning_rate = learning_rate
-        self.schedule = schedule
-        self.weight_decay = weight_decay
-        self.ema_decay = ema_decay
-        self.loss = loss
-        self.class_weight = class_weight
-        self.augment = augment
-        self.validation_fraction = validation_fraction
-        self.patience = patience
-        self.tile_size = tile_size
-        self.prediction_scales = prediction_scales
-        self.prediction_flip = prediction_flip
-        self.checkpoint = checkpoint
-        self.on_epoch_end = on_epoch_end
-        self.device = device
-        self.channel_axis = channel_axis
-        self.random_state = random_state
-        self.verbose = verbose
 
     @classmethod
     def small(cls) -> Self:
