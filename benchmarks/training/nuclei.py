@@ -32,11 +32,12 @@ COMMON: dict[str, Any] = {
     "crop_size": 256,
     "batch_size": 4,
     "ema_decay": 0.998,
+    "standardize": "image",
     "augment": {"scale": (0.6, 1.6), "rotation": 15.0, "saturation": 0.3, "colour": 0.1},
 }
 
 NETS: dict[str, dict[str, Any]] = {
-    "unet": {"base_channels": 16, "padding": "same", "batch_norm": True, "dropout": 0.0},
+    "unet": {"base_channels": 16, "padding": "same", "dropout": 0.0},
     "unet_efficientnet": {"encoder": "efficientnet_lite0", "pretrained": True, "base_channels": 16},
 }
 

@@ -88,9 +88,10 @@ def export_onnx(
     if isinstance(model, SemanticNetSegmenter):
         check_is_fitted(model)
         network, mean, std = model.network_, model.mean_, model.std_
+        by_image = model.standardize == "image"
         metadata["classes"] = json.dumps(model.classes_.tolist())
     elif isinstance(model, nn.Module):
-        network, mean, std = model, None, None
+        network, mean, std, by_image = model, None, None, False
     else:
         raise TypeError(
             f"export_onnx: model is a {type(model).__name__}, expected a fitted segmenter of "
@@ -108,7 +109,7 @@ def export_onnx(
     batch, height, width = SAMPLE_SHAPE
     sample = torch.zeros(batch, n_channels, height, width)
     with atomic_path(path) as temporary:
-        _trace(_Graph(network, mean, std), sample, temporary, opset)
+        _trace(_Graph(network, mean, std, by_image), sample, temporary, opset)
         _write_metadata(temporary, metadata)
 
 
@@ -160,6 +161,7 @@ class _Graph(nn.Module):
         network: nn.Module,
         mean: NDArray[np.float64] | None,
         std: NDArray[np.float64] | None,
+        by_image: bool,
     ):
         super().__init__()
         self.network = copy.deepcopy(network).cpu().float().eval()
@@ -168,6 +170,7 @@ class _Graph(nn.Module):
                 if isinstance(child, SequenceReduction):
                     setattr(parent, name, _TraceableReduction(child))
         self.standardises = mean is not None
+        self.by_image = by_image
         if mean is not None:
             for name, values in (("mean", mean), ("std", std)):
                 values = torch.tensor(values, dtype=torch.float32)[:, None, None]
@@ -180,7 +183,8 @@ class _Graph(nn.Module):
         """(N, C, H, W) intensities to (N, K, H, W) logits."""
         x = image
         if self.standardises:
-            x = ((x - self.mean) / self.std).clamp(-LARGEST_INTENSITY, LARGEST_INTENSITY)
+            mean, std = _statistics(x) if self.by_image else (self.mean, self.std)
+            x = ((x - mean) / std).clamp(-LARGEST_INTENSITY, LARGEST_INTENSITY)
         if self.spacing > 1 or self.network.margin:
             for axis in (2, 3):
                 x = x.index_select(axis, self._mirrored(x.shape[axis]))
@@ -196,6 +200,13 @@ class _Graph(nn.Module):
         margin = self.network.margin
         index = (torch.arange(fitting + 2 * margin) - margin) % (2 * size)
         return torch.minimum(index, 2 * size - 1 - index)
+
+
+def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each image and channel; the deviation is 1 where it is none."""
+    mean = x.mean((2, 3), keepdim=True)  # (N, C, 1, 1)
+    std = ((x - mean) ** 2).mean((2, 3), keepdim=True).sqrt()
+    return mean, torch.where(std > 1e-6 * mean.abs(), std, torch.ones_like(std))
 
 
 class _TraceableReduction(nn.Module):

@@ -87,13 +87,18 @@ class SemanticNetSegmenter(SemanticSegmenter):
         Flip crops, rotate them by right angles, change brightness and contrast. "upright" is
         for scenes with a sky above: flips left to right, other sizes and colours. A dict
         changes some of `segalgos.training.augment.Augmentation`: ``{"scale": (0.7, 1.4)}``.
+    standardize : {"data", "image"}, default="data"
+        Where the mean and the deviation come from that intensities are standardised with, by
+        channel: all training images, or each image alone. "image" suits kinds of images that
+        differ in light, stain or microscope, and hides what brightness itself would tell.
     validation_fraction : float, default=0.0
         Share of the images kept aside to choose the best epoch by mean IoU.
     patience : int, optional
         Stop after so many validations in a row without a better score.
     tile_size : int, default=512
-        Larger images are predicted in tiles of at most about this height and width. With an
-        encoder, which looks far, they overlap by a quarter and are blended.
+        Larger images are predicted in tiles of at most about this height and width. Of nets
+        that look at the whole image, and of encoders, which look far, tiles overlap by a quarter
+        and are blended.
     prediction_scales : sequence of float, default=(1.0,)
         Sizes to predict at; the probabilities are averaged.
     prediction_flip : bool, default=False
@@ -117,7 +122,8 @@ class SemanticNetSegmenter(SemanticSegmenter):
     history_ : list of dict
         See `segalgos.training.loop.train`.
     mean_, std_ : (C,) float64
-        Of the training images, by channel.
+        Of the training images, by channel, or with `pretrained` and three channels what the
+        encoder was trained with. Images are standardised with them if `standardize` is "data".
 
     Notes
     -----
@@ -142,6 +148,7 @@ class SemanticNetSegmenter(SemanticSegmenter):
         loss: str = "cross_entropy",
         class_weight: Any = None,
         augment: Any = True,
+        standardize: str = "data",
         validation_fraction: float = 0.0,
         patience: int | None = None,
         tile_size: int = 512,
@@ -166,6 +173,7 @@ class SemanticNetSegmenter(SemanticSegmenter):
         self.loss = loss
         self.class_weight = class_weight
         self.augment = augment
+        self.standardize = standardize
         self.validation_fraction = validation_fraction
         self.patience = patience
         self.tile_size = tile_size
@@ -212,6 +220,7 @@ class SemanticNetSegmenter(SemanticSegmenter):
         checks.check_choice(caller, "loss", self.loss, LOSS_NAMES)
         checks.check_class_weight(caller, self.class_weight)
         Augmentation.of(self.augment, caller)
+        checks.check_choice(caller, "standardize", self.standardize, ("data", "image"))
         checks.check_real(caller, "validation_fraction", self.validation_fraction, low=0, high=0.9)
         if self.patience is not None:
             checks.check_int(caller, "patience", self.patience, low=1)
@@ -290,13 +299,14 @@ class SemanticNetSegmenter(SemanticSegmenter):
             network.fit_size(min(self.crop_size, max(image.shape[axis] for image in images_)))
             for axis in (0, 1)
         )
+        standardisers = [self._standardiser(image) for image in images_]
         sampler = CropSampler(
             images_,
             labels_,
             None if sample_weight is None else [sample_weight[i] for i in training],
             shape=(height, width),
             margin=network.margin,
-            prepare=self._standardise,
+            prepare=lambda window, i: standardisers[i](window),
             augmentation=Augmentation.of(self.augment, self._caller),
             random_state=rng,
         )
@@ -419,9 +429,17 @@ class SemanticNetSegmenter(SemanticSegmenter):
 
     # --- predict -------------------------------------------------------------------------
 
-    def _standardise(self, window: NDArray) -> NDArray[np.float32]:
-        values = (window.astype(np.float64) - self.mean_) / self.std_
-        return np.clip(values, -LARGEST_INTENSITY, LARGEST_INTENSITY).astype(np.float32)
+    def _standardiser(self, image: NDArray) -> Callable[[NDArray], NDArray[np.float32]]:
+        """Make the function that windows of the image go through before the network."""
+        mean, std = self.mean_, self.std_
+        if self.standardize == "image":
+            mean, std = _channel_statistics([image])
+
+        def standardise(window: NDArray) -> NDArray[np.float32]:
+            values = (window.astype(np.float64) - mean) / std
+            return np.clip(values, -LARGEST_INTENSITY, LARGEST_INTENSITY).astype(np.float32)
+
+        return standardise
 
     def _predict_proba(self, image):
         variants = list(product(self.prediction_scales, (False, True)[: 1 + self.prediction_flip]))
@@ -463,7 +481,8 @@ class SemanticNetSegmenter(SemanticSegmenter):
         return labels
 
     def _for_each_tile(self, network: nn.Module, image: NDArray, write: Callable) -> None:
-        for_each_tile(network, image, self._standardise, write, tile_size=self.tile_size)
+        prepare = self._standardiser(image)
+        for_each_tile(network, image, prepare, write, tile_size=self.tile_size)
 
     # --- state ---------------------------------------------------------------------------
 
@@ -502,7 +521,10 @@ def _resize(image: NDArray, size: tuple[int, int]) -> NDArray:
 
 
 def _channel_statistics(images: list[NDArray]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation of each channel, in two passes of float64."""
+    """Mean and standard deviation of each channel, in two passes of float64.
+
+    A constant channel has the deviation 1.
+    """
     n = sum(image.shape[0] * image.shape[1] for image in images)
     mean = sum(image.sum(axis=(0, 1), dtype=np.float64) for image in images) / n
     squares = 0.0

@@ -172,7 +172,8 @@ class CropSampler:
     margin : int, default=0
         Pixels by which the image of a crop reaches beyond its labels on each side.
     prepare : callable, optional
-        Applied to the image of each crop; gives float32, zero mean and unit variance.
+        Called as ``prepare(window, i)`` with a window of the image of index i; gives float32 of
+        about zero mean and unit variance. The window as float32 if left out.
     augmentation : Augmentation, optional
     balance : float, default=0.5
         Share of crops placed on a class chosen at random; the others fall on classes as
@@ -189,7 +190,7 @@ class CropSampler:
         *,
         shape: tuple[int, int],
         margin: int = 0,
-        prepare: Callable[[NDArray], NDArray[np.float32]] = np.float32,
+        prepare: Callable[[NDArray, int], NDArray[np.float32]] | None = None,
         augmentation: Augmentation | None = None,
         balance: float = 0.5,
         random_state: np.random.Generator,
@@ -238,12 +239,10 @@ class CropSampler:
         i, row, column = self._place(rng, shape)
         margin = self.margin if warp is None else warp.source_margin
         height, width = shape
-        image = self.prepare(
-            mirrored_window(
-                self.images[i], row - margin, column - margin, height + 2 * margin,
-                width + 2 * margin,
-            )
-        )  # fmt: skip
+        image = mirrored_window(
+            self.images[i], row - margin, column - margin, height + 2 * margin, width + 2 * margin
+        )
+        image = image.astype(np.float32) if self.prepare is None else self.prepare(image, i)
         labels = _cut(self.labels[i], row, column, shape, -1)
         weight = None if self.weights is None else _cut(self.weights[i], row, column, shape, 0)
         if warp is not None:

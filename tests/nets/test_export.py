@@ -110,6 +110,20 @@ def test_a_segmenter_takes_raw_intensities(segmenter, size, tmp_path):
     np.testing.assert_allclose(proba, segmenter.predict_proba(images), atol=1e-4)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (23, 90)])
+def test_images_are_standardized_each_alone(segmenter, size, tmp_path):
+    images, _ = disks(2, seed=1, size=size)
+    images[0] *= 3
+    segmenter.set_params(standardize="image")
+    try:
+        export_onnx(segmenter, tmp_path / "segmenter.onnx")
+        logits = run(tmp_path / "segmenter.onnx", to_batch(*images))
+        proba = torch.from_numpy(logits).softmax(dim=1).permute(0, 2, 3, 1).numpy()
+        np.testing.assert_allclose(proba, segmenter.predict_proba(images), atol=1e-4)
+    finally:
+        segmenter.set_params(standardize="data")
+
+
 def test_metadata(segmenter, tmp_path):
     export_onnx(segmenter, tmp_path / "a" / "segmenter.onnx", opset=18)
     model = onnx.load(tmp_path / "a" / "segmenter.onnx")

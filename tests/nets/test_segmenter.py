@@ -129,7 +129,7 @@ def test_a_module_that_cannot_be_rewritten_is_run_as_it_is():
     network = segmenter.network_
     assert segmenter._fast_network is network
     assert learner(module()).fit(image, labels)._fast_network is not network
-    x = torch.from_numpy(segmenter._standardise(image)).permute(2, 0, 1)[None]
+    x = torch.from_numpy(segmenter._standardiser(image)(image)).permute(2, 0, 1)[None]
     x = F.pad(x, (0, 12, 0, 24), mode="replicate")
     with torch.inference_mode():
         expected = network(x)[0, :, :40, :52].softmax(0).permute(1, 2, 0).numpy()

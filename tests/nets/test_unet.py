@@ -274,7 +274,7 @@ def test_tiles_equal_the_whole_image(options, tile_size):
     # The whole image at once, without tiles or windows.
     size = [network.fit_size(n) for n in image.shape[:2]]
     pads = [(network.margin, n + network.margin - m) for n, m in zip(size, image.shape)]
-    padded = np.pad(segmenter._standardise(image), [*pads, (0, 0)], mode="symmetric")
+    padded = np.pad(segmenter._standardiser(image)(image), [*pads, (0, 0)], mode="symmetric")
     with torch.inference_mode():
         logits = network(torch.tensor(padded).permute(2, 0, 1)[None])[0, :, :83, :70]
     expected = logits.softmax(0).permute(1, 2, 0).numpy()
@@ -495,3 +495,16 @@ def test_fit_and_predict_leave_torch_and_input_alone():
     assert set(vars(segmenter)) == state
     assert torch.equal(rng, torch.get_rng_state())
     assert torch.get_num_threads() == threads
+
+
+def test_standardized_by_image_light_does_not_matter():
+    image, labels = scene()
+    dark = (image * 0.02 + 7).astype(np.float32)
+    by_image = small(standardize="image").fit([image, dark], [labels, labels])
+    np.testing.assert_allclose(
+        by_image.predict_proba(image), by_image.predict_proba(dark), atol=1e-3
+    )
+    # The same tile by tile: the statistics are the image's, not the tile's.
+    whole = by_image.predict_proba(image)
+    by_image.set_params(tile_size=8)
+    np.testing.assert_allclose(by_image.predict_proba(image), whole, atol=1e-4)

@@ -227,6 +227,6 @@ def test_a_crop_depends_on_the_generator_alone_and_writes_nothing():
 def test_crops_are_prepared():
     image = np.full((9, 9, 1), 200, np.uint8)
     crops = sampler(
-        [image], [np.zeros((9, 9), np.int32)], prepare=lambda x: x.astype(np.float32) / 100
+        [image], [np.zeros((9, 9), np.int32)], prepare=lambda x, i: x.astype(np.float32) / 100
     )
     assert (crops.draw(np.random.default_rng(0))[0] == 2).all()
