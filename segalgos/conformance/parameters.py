@@ -12,22 +12,8 @@ from segalgos.conformance._examples import example, fresh, predict
 from segalgos.conformance._promise import promise, refused
 
 
-def _parameters(segmenter: Segmenter) -> dict[str, inspect.Parameter]:
-    """What the constructor takes, and what that of the base takes if it hands on the rest."""
-    found: dict[str, inspect.Parameter] = {}
-    for cls in type(segmenter).__mro__:
-        if "__init__" not in vars(cls):
-            continue
-        _, *parameters = inspect.signature(cls.__init__).parameters.values()
-        named = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
-        found = {p.name: p for p in named} | found
-        if len(named) == len(parameters):
-            break
-    return found
-
-
 def _names(segmenter: Segmenter) -> list[str]:
-    return list(_parameters(segmenter))
+    return list(inspect.signature(type(segmenter).__init__).parameters)[1:]
 
 
 @promise()
@@ -83,7 +69,7 @@ def check_constructor_stores_arguments(segmenter: Segmenter) -> None:
 @promise()
 def check_channel_axis_parameter(segmenter: Segmenter) -> None:
     """channel_axis is a constructor parameter with the default 'auto'."""
-    parameter = _parameters(segmenter).get("channel_axis")
+    parameter = inspect.signature(type(segmenter).__init__).parameters.get("channel_axis")
     assert parameter is not None, "the constructor has no channel_axis"
     assert parameter.default == "auto", f"its default is {parameter.default!r}"
 

@@ -312,8 +312,7 @@ class FCNSegmenter(SemanticNetSegmenter):
     learning_rate : float, default=1e-4
         At the end of the warm-up.
     **training
-        Parameters of every net, such as `epochs`, `time_budget`, `crop_size`, `loss`, `augment`,
-        `checkpoint` and `random_state`: see `SemanticNetSegmenter`.
+        Parameters of every net: those of `SemanticNetSegmenter`.
 
     Attributes
     ----------

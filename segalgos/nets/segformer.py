@@ -292,8 +292,7 @@ class SegFormerSegmenter(SemanticNetSegmenter):
         Larger images are predicted in windows of this height and width, which overlap by a
         quarter and are blended.
     **training
-        Parameters of every net, such as `epochs`, `time_budget`, `crop_size`, `loss`, `augment`,
-        `checkpoint` and `random_state`: see `SemanticNetSegmenter`.
+        Parameters of every net: those of `SemanticNetSegmenter`.
 
     Attributes
     ----------

@@ -119,8 +119,7 @@ class NetSegmenter(SemanticNetSegmenter):
         Larger images are predicted in windows of this height and width, which overlap by a
         quarter and are blended.
     **training
-        Parameters of every net, such as `epochs`, `time_budget`, `crop_size`, `loss`, `augment`,
-        `checkpoint` and `random_state`: see `SemanticNetSegmenter`.
+        Parameters of every net: those of `SemanticNetSegmenter`.
 
     Attributes
     ----------
@@ -248,7 +247,7 @@ class NetSegmenter(SemanticNetSegmenter):
         segmenter.n_channels_ = len(mean)
         segmenter.mean_, segmenter.std_ = mean, std
         segmenter.network_ = network.to(segmenter._device())
-        segmenter._fast_network = segmenter._make_fast(segmenter.network_)
+        segmenter.fast_network_ = segmenter._make_fast(segmenter.network_)
         segmenter.n_parameters_ = sum(p.numel() for p in network.parameters())
         segmenter.history_ = []
         return segmenter

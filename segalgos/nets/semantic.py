@@ -25,7 +25,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from torch import Tensor, nn
 
@@ -37,6 +36,7 @@ from segalgos.metrics.semantic import semantic_scores
 from segalgos.nets.checkpoints import load_weights
 from segalgos.nets.encoders.efficientnet_lite import EfficientNetLite0
 from segalgos.nets.fast_inference import fuse
+from segalgos.nets.handed_on import show_handed_on
 from segalgos.nets.prediction import for_each_tile, to_tensor
 from segalgos.training.augment import Augmentation, CropSampler
 from segalgos.training.loop import OPTIMIZERS, train
@@ -118,6 +118,8 @@ class SemanticNetSegmenter(SemanticSegmenter):
     ----------
     network_ : torch.nn.Module
         On the CPU or the GPU, in evaluation mode.
+    fast_network_ : torch.nn.Module
+        The same function, rewritten for prediction.
     n_parameters_ : int
     history_ : list of dict
         See `segalgos.training.loop.train`.
@@ -186,11 +188,9 @@ class SemanticNetSegmenter(SemanticSegmenter):
         self.random_state = random_state
         self.verbose = verbose
 
-    @classmethod
-    def _get_param_names(cls) -> list[str]:
-        """Names of the constructor's parameters and of those it hands on."""
-        handed_on = BaseEstimator._get_param_names.__func__(SemanticNetSegmenter)
-        return sorted({*super()._get_param_names(), *handed_on})
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        show_handed_on(cls, SemanticNetSegmenter)
 
     def _build(self, n_channels: int, n_classes: int, generator: torch.Generator) -> nn.Module:
         """Make the network, with initial weights from the generator."""
@@ -352,7 +352,7 @@ class SemanticNetSegmenter(SemanticSegmenter):
             device=self._device(),
             verbose=bool(self.verbose),
         )
-        self._fast_network = self._make_fast(network)
+        self.fast_network_ = self._make_fast(network)
 
     def _make_fast(self, network: nn.Module) -> nn.Module:
         """Rewrite the network for prediction, where that makes it faster."""
@@ -460,13 +460,13 @@ class SemanticNetSegmenter(SemanticSegmenter):
         def write(rows: slice, columns: slice, tile: NDArray[np.float32]) -> None:
             proba[rows, columns] = tile
 
-        self._for_each_tile(self._fast_network, image, write)
+        self._for_each_tile(self.fast_network_, image, write)
         return proba
 
     def _predict(self, image, mask, prompts):
         if tuple(self.prediction_scales) != (1.0,) or self.prediction_flip:
             return self.classes_[self._predict_proba(image).argmax(axis=-1)]
-        return self._label_map(image, self.classes_, self._fast_network)
+        return self._label_map(image, self.classes_, self.fast_network_)
 
     def _label_map(
         self, image: NDArray, classes: NDArray[np.int32], network: nn.Module
@@ -488,6 +488,7 @@ class SemanticNetSegmenter(SemanticSegmenter):
 
     def _get_state(self) -> dict[str, Any]:
         state = super()._get_state()
+        del state["fast_network_"]  # made of the weights again
         weights = state.pop("network_").state_dict()
         state["weights"] = {k: v.detach().cpu().contiguous().numpy() for k, v in weights.items()}
         return state
@@ -508,7 +509,7 @@ class SemanticNetSegmenter(SemanticSegmenter):
         network = self._new_network(n_channels, len(classes), seed=0)
         load_weights(network, weights)
         super()._set_state({**state, "network_": network.to(self._device())})
-        self._fast_network = self._make_fast(self.network_)
+        self.fast_network_ = self._make_fast(self.network_)
 
 
 def _resize(image: NDArray, size: tuple[int, int]) -> NDArray:

@@ -265,8 +265,7 @@ class UNetSegmenter(SemanticNetSegmenter):
     dropout : float, default=0.5
         At the end of the contracting path, in training.
     **training
-        Parameters of every net, such as `epochs`, `time_budget`, `crop_size`, `loss`, `augment`,
-        `checkpoint` and `random_state`: see `SemanticNetSegmenter`.
+        Parameters of every net: those of `SemanticNetSegmenter`.
 
     Attributes
     ----------

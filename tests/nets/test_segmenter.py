@@ -127,8 +127,8 @@ def test_a_module_that_cannot_be_rewritten_is_run_as_it_is():
     image, labels = scene()
     segmenter = learner(ByHand()).fit(image, labels)
     network = segmenter.network_
-    assert segmenter._fast_network is network
-    assert learner(module()).fit(image, labels)._fast_network is not network
+    assert segmenter.fast_network_ is network
+    assert learner(module()).fit(image, labels).fast_network_ is not network
     x = torch.from_numpy(segmenter._standardiser(image)(image)).permute(2, 0, 1)[None]
     x = F.pad(x, (0, 12, 0, 24), mode="replicate")
     with torch.inference_mode():
