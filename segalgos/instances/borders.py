@@ -110,8 +110,13 @@ def gap_weights(ids: NDArray[np.int32], strength: float, sigma: float) -> NDArra
     -------
     (H, W) float32
         ``1 + strength * exp(-(d1 + d2)**2 / (2 * sigma**2))`` where d1 and d2 are the
-        distances to the nearest and the second nearest instance; eq. (2) of [2]_ in the
-        module's notes, without its weights of classes. Within an instance d1 is 0.
+        distances to the nearest and the second nearest instance: eq. (2) of [1]_ without
+        its weights of classes. Within an instance d1 is 0.
+
+    References
+    ----------
+    .. [1] O. Ronneberger, P. Fischer and T. Brox, "U-Net: convolutional networks for
+       biomedical image segmentation", MICCAI 2015, arXiv:1505.04597.
     """
     reach = int(np.ceil(REACH_IN_SIGMAS * sigma))
     nearest = np.full(ids.shape, np.inf, np.float32)
