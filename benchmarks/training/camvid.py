@@ -16,18 +16,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import time
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from runs import add_arguments, provenance, run_seeds, teller
 
 import segalgos
 from segalgos import datasets
-from segalgos.files import atomic_path
 from segalgos.metrics.semantic import semantic_scores
 
 #: What every net is trained with, unless its own line says otherwise.
@@ -113,14 +109,11 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
         parts["test"] = read("test")
     params = {"class_weight": class_weights(train_labels)} | params
 
-    def tell(row: dict[str, float]) -> None:
-        print(title, json.dumps({k: round(v, 5) for k, v in row.items()}), flush=True)
-
     segmenter = getattr(segalgos, name)(
         **params,
         time_budget=60 * args.minutes,
         checkpoint=args.out / f"{title}.checkpoint",
-        on_epoch_end=tell,
+        on_epoch_end=teller(title),
         random_state=seed,
     )
     segmenter.fit(train_images, train_labels)
@@ -138,8 +131,7 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
         "steps": segmenter.history_[-1]["steps"],
         "scores": {part: scores_of(segmenter, *data) for part, data in parts.items()},
         "history": segmenter.history_,
-        "versions": {p: version(p) for p in ("segalgos", "torch", "numpy")},
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        **provenance(),
     }
     segmenter.set_params(on_epoch_end=None, checkpoint=None).save(args.out / f"{title}.segalgos")
     return row
@@ -148,27 +140,11 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--net", choices=NETS, required=True)
-    parser.add_argument("--minutes", type=float, default=45.0)
-    parser.add_argument("--seeds", default="0", help="such as 0,1,2")
+    add_arguments(parser, NETS, minutes=45.0, out="camvid-runs")
     parser.add_argument("--tune", action="store_true", help="score a part of train, not val")
     parser.add_argument("--test", action="store_true", help="score the test part, too")
     parser.add_argument("--set", default="{}", help="JSON of parameters to change")
-    parser.add_argument("--label", default="changed", help="of a run with changed parameters")
-    parser.add_argument("--out", type=Path, default=Path("camvid-runs"))
-    args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-    results = args.out / "results.jsonl"
-    for seed in map(int, args.seeds.split(",")):
-        rows = [json.loads(line) for line in results.read_text().splitlines()] if (
-            results.exists()
-        ) else []  # fmt: skip
-        row = run(args, seed)
-        rows = [r for r in rows if r["run"] != row["run"]] + [row]
-        with atomic_path(results) as temporary:
-            temporary.write_text("".join(json.dumps(r) + "\n" for r in rows))
-        for part, scores in row["scores"].items():
-            print(f"{row['run']}: mean IoU on {part} {scores['mean_iou']:.4f}", flush=True)
+    run_seeds(parser.parse_args(), run)
 
 
 if __name__ == "__main__":

@@ -13,18 +13,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import time
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from runs import add_arguments, provenance, run_seeds, teller
 
 from segalgos import BoundaryInstanceSegmenter, UNetSegmenter, datasets
 from segalgos.datasets.base import Sample
-from segalgos.files import atomic_path
 from segalgos.metrics.instances import instance_counts
 
 COMMON: dict[str, Any] = {
@@ -106,15 +102,12 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     samples = [s for part in ("train", "val") for s in datasets.load("nuclei", split=part)]
     learning, held_out = split(samples)
 
-    def tell(row: dict[str, float]) -> None:
-        print(title, json.dumps({k: round(v, 5) for k, v in row.items()}), flush=True)
-
     params = COMMON | NETS[args.net] | json.loads(args.set_net)
     net = UNetSegmenter(
         **params,
         time_budget=60 * args.minutes,
         checkpoint=args.out / f"{title}.checkpoint",
-        on_epoch_end=tell,
+        on_epoch_end=teller(title),
         random_state=seed,
     )
     segmenter = BoundaryInstanceSegmenter(net, random_state=seed, **json.loads(args.set))
@@ -138,8 +131,7 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
         },
         "scores": score(segmenter, [samples[i] for i in held_out]),
         "history": history,
-        "versions": {p: version(p) for p in ("segalgos", "torch", "numpy")},
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        **provenance(),
     }  # fmt: skip
     for one in (segmenter.estimator, segmenter.estimator_):
         one.set_params(on_epoch_end=None, checkpoint=None)
@@ -150,25 +142,10 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--net", choices=NETS, required=True)
-    parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--seeds", default="0", help="such as 0,1,2")
+    add_arguments(parser, NETS, minutes=30.0, out="nuclei-runs")
     parser.add_argument("--set", default="{}", help="JSON of parameters of the instances")
     parser.add_argument("--set-net", default="{}", help="JSON of parameters of the net")
-    parser.add_argument("--label", default="changed", help="of a run with changed parameters")
-    parser.add_argument("--out", type=Path, default=Path("nuclei-runs"))
-    args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-    results = args.out / "results.jsonl"
-    for seed in map(int, args.seeds.split(",")):
-        rows = []
-        if results.exists():
-            rows = [json.loads(line) for line in results.read_text().splitlines()]
-        row = run(args, seed)
-        rows = [r for r in rows if r["run"] != row["run"]] + [row]
-        with atomic_path(results) as temporary:
-            temporary.write_text("".join(json.dumps(r) + "\n" for r in rows))
-        print(f"{row['run']}: {json.dumps(row['scores'])}", flush=True)
+    run_seeds(parser.parse_args(), run)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,57 @@
+"""What the training scripts share: seeds one after the other, rows kept whole, provenance."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from segalgos.files import atomic_path
+
+
+def provenance() -> dict[str, Any]:
+    """Versions and machine of a row."""
+    return {
+        "versions": {package: version(package) for package in ("segalgos", "torch", "numpy")},
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+    }
+
+
+def teller(title: str) -> Callable[[dict[str, float]], None]:
+    """A function that prints every row of the history of a run."""
+
+    def tell(row: dict[str, float]) -> None:
+        print(title, json.dumps({k: round(v, 5) for k, v in row.items()}), flush=True)
+
+    return tell
+
+
+def add_arguments(parser: argparse.ArgumentParser, nets: dict, minutes: float, out: str) -> None:
+    """Options of every training script."""
+    parser.add_argument("--net", choices=nets, required=True)
+    parser.add_argument("--minutes", type=float, default=minutes)
+    parser.add_argument("--seeds", default="0", help="such as 0,1,2")
+    parser.add_argument("--label", default="changed", help="of a run with changed parameters")
+    parser.add_argument("--out", type=Path, default=Path(out))
+
+
+def run_seeds(
+    args: argparse.Namespace, run: Callable[[argparse.Namespace, int], dict[str, Any]]
+) -> None:
+    """Run every seed, and put its row in place of one of the same name in ``results.jsonl``."""
+    args.out.mkdir(parents=True, exist_ok=True)
+    results = args.out / "results.jsonl"
+    for seed in map(int, args.seeds.split(",")):
+        row = run(args, seed)
+        rows = []
+        if results.exists():
+            rows = [json.loads(line) for line in results.read_text().splitlines()]
+        rows = [other for other in rows if other["run"] != row["run"]] + [row]
+        with atomic_path(results) as temporary:
+            temporary.write_text("".join(json.dumps(r) + "\n" for r in rows))
+        print(f"{row['run']}: {json.dumps(row['scores'])}", flush=True)
