@@ -8,8 +8,6 @@ References
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
@@ -18,9 +16,9 @@ from torch import Tensor, nn
 
 from segalgos import checks
 from segalgos.base import Traits
-from segalgos.nets.checkpoints import load_weights, read_weights
 from segalgos.nets.norm import BatchNorm2d
 from segalgos.nets.semantic import SemanticNetSegmenter
+from segalgos.nets.semantic_net import SemanticNet
 
 __all__ = ["DDRNet", "DDRNetSegmenter"]
 
@@ -204,7 +202,7 @@ class SegmentationHead(nn.Module):
         return self.conv2(F.relu(self.bn2(x), inplace=True))  # (N, n_classes, H, W)
 
 
-class DDRNet(nn.Module):
+class DDRNet(SemanticNet):
     """DDRNet-23-slim of Hong et al. 2021.
 
     Parameters
@@ -241,6 +239,9 @@ class DDRNet(nn.Module):
     size: where one image has a single value a channel left, it is normalised by the running
     statistics.
 
+    `load_checkpoint` also takes files of network and loss together, whose names begin with
+    ``model.`` and ``loss.``.
+
     References
     ----------
     .. [1] Y. Hong, H. Pan, W. Sun and Y. Jia, "Deep dual-resolution networks for real-time
@@ -248,8 +249,6 @@ class DDRNet(nn.Module):
     """
 
     stride = 8
-    margin = 0
-    halo = None
 
     def __init__(
         self,
@@ -317,20 +316,6 @@ class DDRNet(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def fit_size(self, size: int) -> int:
-        """Find the smallest height or width of at least `size` that whole cells make up.
-
-        Parameters
-        ----------
-        size : int
-            At least 1.
-
-        Returns
-        -------
-        int
-        """
-        return -(-size // self.stride) * self.stride
-
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Compute class scores.
 
@@ -376,35 +361,15 @@ class DDRNet(nn.Module):
         logits = F.interpolate(logits, scale_factor=self.stride, mode="bilinear")
         return logits[:, :, :height, :width]
 
-    def load_checkpoint(self, source: str | os.PathLike | Mapping[str, Tensor]) -> Self:
-        """Load weights; nothing may be missing or left over.
-
-        Parameters
-        ----------
-        source : path-like or mapping of str to Tensor
-            A safetensors file, a file of ``torch.save`` (read without unpickling), or a
-            state dict; also one of network and loss together, whose names begin with
-            ``model.`` and ``loss.``.
-
-        Returns
-        -------
-        DDRNet
-            Itself.
-
-        Raises
-        ------
-        ValueError
-            If names or shapes differ, or the file is damaged.
-        """
-        weights = read_weights(source)
-        if weights and all(name.startswith(("model.", "loss.")) for name in weights):
-            weights = {
-                name.removeprefix("model."): tensor
-                for name, tensor in weights.items()
-                if name.startswith("model.")
-            }
-        load_weights(self, weights)
-        return self
+    def _own_names(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Take the network's weights out of those of network and loss together."""
+        if not weights or not all(name.startswith(("model.", "loss.")) for name in weights):
+            return weights
+        return {
+            name.removeprefix("model."): tensor
+            for name, tensor in weights.items()
+            if name.startswith("model.")
+        }
 
 
 class DDRNetSegmenter(SemanticNetSegmenter):

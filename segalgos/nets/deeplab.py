@@ -11,7 +11,7 @@ References
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
@@ -20,12 +20,12 @@ from torch import Tensor, nn
 
 from segalgos import checks
 from segalgos.base import Traits
-from segalgos.nets.checkpoints import load_weights
 from segalgos.nets.encoders.efficientnet_lite import EfficientNetLite0
 from segalgos.nets.encoders.resnet import RESNETS, ResNet
 from segalgos.nets.fcn_resnet import FCNHead, reset_head
 from segalgos.nets.norm import BatchNorm2d
 from segalgos.nets.semantic import SemanticNetSegmenter
+from segalgos.nets.semantic_net import SemanticNet
 
 __all__ = ["ASPP", "Decoder", "DeepLab", "DeepLabSegmenter"]
 
@@ -133,7 +133,7 @@ class Decoder(nn.Module):
         return self.classifier(x)  # (N, n_classes, H, W)
 
 
-class DeepLab(nn.Module):
+class DeepLab(SemanticNet):
     """DeepLab v3 (Chen et al. 2017) or v3+ (Chen et al. 2018) on a ResNet.
 
     Parameters
@@ -186,8 +186,7 @@ class DeepLab(nn.Module):
        arXiv:1802.02611.
     """
 
-    margin = 0
-    halo = None
+    size_step = 1
 
     def __init__(
         self,
@@ -233,21 +232,6 @@ class DeepLab(nn.Module):
         self.aux_classifier = FCNHead(c_aux, n_classes) if auxiliary else None
         for head in filter(None, (self.classifier, self.aux_classifier)):
             reset_head(head, generator)
-
-    def fit_size(self, size: int) -> int:
-        """Find the smallest height or width of output that is at least `size`.
-
-        Parameters
-        ----------
-        size : int
-            At least 1.
-
-        Returns
-        -------
-        int
-            `size`: every size fits.
-        """
-        return size
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Compute class scores.
@@ -297,28 +281,6 @@ class DeepLab(nn.Module):
         maps = self.backbone(x)
         aux = self.aux_classifier(maps[3])  # (N, n_classes, H / stride, W / stride)
         return self._logits(maps, x.shape[2:]), F.interpolate(aux, x.shape[2:], mode="bilinear")
-
-    def load_checkpoint(self, source: str | os.PathLike | Mapping[str, Tensor]) -> Self:
-        """Load weights, such as torchvision's of v3; nothing may be missing or left over.
-
-        Parameters
-        ----------
-        source : path-like or mapping of str to Tensor
-            A safetensors file, a file of ``torch.save`` (read without unpickling), or a
-            state dict.
-
-        Returns
-        -------
-        DeepLab
-            Itself.
-
-        Raises
-        ------
-        ValueError
-            If names or shapes differ, or the file is damaged.
-        """
-        load_weights(self, source)
-        return self
 
 
 class DeepLabSegmenter(SemanticNetSegmenter):

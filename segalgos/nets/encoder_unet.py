@@ -8,16 +8,12 @@ References
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from typing import Self
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segalgos.nets.blocks import DoubleConv
-from segalgos.nets.checkpoints import load_weights
+from segalgos.nets.semantic_net import SemanticNet
 
 __all__ = ["EncoderUNet"]
 
@@ -52,7 +48,7 @@ class UpBlock(nn.Module):
         return self.convs(x)  # (N, c_out, H, W)
 
 
-class EncoderUNet(nn.Module):
+class EncoderUNet(SemanticNet):
     """U-Net whose contracting path is an encoder, such as one trained on ImageNet.
 
     Parameters
@@ -109,9 +105,6 @@ class EncoderUNet(nn.Module):
     torch.Size([1, 2, 37, 50])
     """
 
-    margin = 0
-    halo = None
-
     def __init__(
         self,
         encoder: nn.Module,
@@ -151,20 +144,6 @@ class EncoderUNet(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def fit_size(self, size: int) -> int:
-        """Find the smallest multiple of the stride that is at least `size`.
-
-        Parameters
-        ----------
-        size : int
-            At least 1.
-
-        Returns
-        -------
-        int
-        """
-        return -(-size // self.stride) * self.stride
-
     def forward(self, x: Tensor) -> Tensor:
         """Compute class scores.
 
@@ -183,25 +162,3 @@ class EncoderUNet(nn.Module):
             x = block(x, skips.pop())  # (N, c, ...): 256 128 64 32 channels
         x = self.head(x)  # (N, n_classes, H / 2, W / 2), or coarser after fewer steps
         return F.interpolate(x, size=size, mode="bilinear")  # (N, n_classes, H, W)
-
-    def load_checkpoint(self, source: str | os.PathLike | Mapping[str, Tensor]) -> Self:
-        """Load weights of encoder and decoder; nothing may be missing or left over.
-
-        Parameters
-        ----------
-        source : path-like or mapping of str to Tensor
-            A safetensors file, a file of ``torch.save`` (read without unpickling), or a
-            state dict.
-
-        Returns
-        -------
-        EncoderUNet
-            Itself.
-
-        Raises
-        ------
-        ValueError
-            If names or shapes differ, or the file is damaged.
-        """
-        load_weights(self, source)
-        return self

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from segalgos import checks
 from segalgos.base import Traits
-from segalgos.nets.checkpoints import load_weights, read_weights
+from segalgos.nets.checkpoints import read_weights
 from segalgos.nets.encoders.vgg import VGG16
 from segalgos.nets.fcn_resnet import FCNResNet
 from segalgos.nets.semantic import SemanticNetSegmenter
+from segalgos.nets.semantic_net import SemanticNet
 
 __all__ = ["FCN", "FCNSegmenter", "bilinear_kernel"]
 
@@ -65,7 +66,7 @@ def _crop(x: Tensor, start: int, size: torch.Size) -> Tensor:
     return x[:, :, start : start + size[0], start : start + size[1]]
 
 
-class FCN(nn.Module):
+class FCN(SemanticNet):
     """FCN-32s, FCN-16s and FCN-8s of Long et al. 2015 (Fig. 3), on VGG16.
 
     Parameters
@@ -107,7 +108,8 @@ class FCN(nn.Module):
     learned. The paper starts from a trained VGG16 (`load_imagenet`). Without one, weights
     come from N(0, 2 / fan_in).
 
-    Any batch size, height and width.
+    Any batch size, height and width. `load_checkpoint` understands the names of the caffe models
+    (``conv1_1``, ``upscore8``) and ours.
 
     References
     ----------
@@ -116,8 +118,8 @@ class FCN(nn.Module):
     """
 
     stride = 32
-    margin = 0
     halo = 256
+    size_step = 1
     imagenet_mean = VGG16.imagenet_mean
     imagenet_std = VGG16.imagenet_std
 
@@ -177,21 +179,6 @@ class FCN(nn.Module):
                     layer.weight[classes, classes] = bilinear_kernel(layer.stride[0]).to(
                         layer.weight
                     )
-
-    def fit_size(self, size: int) -> int:
-        """Find the smallest height or width of output that is at least `size`.
-
-        Parameters
-        ----------
-        size : int
-            At least 1.
-
-        Returns
-        -------
-        int
-            `size`: every size fits.
-        """
-        return size
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute class scores.
@@ -257,31 +244,13 @@ class FCN(nn.Module):
                 own.copy_(tensor)
         return self
 
-    def load_checkpoint(self, source: str | os.PathLike | Mapping[str, Tensor]) -> Self:
-        """Load weights; nothing may be missing or left over.
-
-        Parameters
-        ----------
-        source : path-like or mapping of str to Tensor
-            A safetensors file, a file of ``torch.save`` (read without unpickling), or a
-            state dict; the caffe models' names (``conv1_1``, ``upscore8``) are understood.
-
-        Returns
-        -------
-        FCN
-            Itself.
-
-        Raises
-        ------
-        ValueError
-            If names or shapes differ, or the file is damaged.
-        """
-        weights = {}
-        for name, tensor in read_weights(source).items():
+    def _own_names(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Rename weights of the caffe models and their ports."""
+        renamed = {}
+        for name, tensor in weights.items():
             layer, dot, key = name.rpartition(".")
-            weights[_PORT_NAMES.get(layer, layer) + dot + key] = tensor
-        load_weights(self, weights)
-        return self
+            renamed[_PORT_NAMES.get(layer, layer) + dot + key] = tensor
+        return renamed
 
 
 def _add(x: Tensor, start: int, skip: Tensor) -> tuple[Tensor, int]:

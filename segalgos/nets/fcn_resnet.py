@@ -8,18 +8,14 @@ References
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from typing import Self
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segalgos import checks
-from segalgos.nets.checkpoints import load_weights
 from segalgos.nets.encoders.resnet import RESNETS, ResNet
 from segalgos.nets.norm import BatchNorm2d
+from segalgos.nets.semantic_net import SemanticNet
 
 __all__ = ["FCNHead", "FCNResNet", "reset_head"]
 
@@ -64,7 +60,7 @@ def reset_head(head: nn.Module, generator: torch.Generator | None = None) -> Non
             module.reset_parameters()
 
 
-class FCNResNet(nn.Module):
+class FCNResNet(SemanticNet):
     """A fully convolutional network on a dilated ResNet, with torchvision's parameter names.
 
     Parameters
@@ -103,7 +99,6 @@ class FCNResNet(nn.Module):
     """
 
     stride = 8
-    margin = 0
 
     def __init__(
         self,
@@ -131,20 +126,6 @@ class FCNResNet(nn.Module):
             reset_head(head, generator)
         # The head looks one cell further, and the interpolation from at most 11 pixels off.
         self.halo = -(-(self.backbone.reach + 8 + 11) // 8) * 8
-
-    def fit_size(self, size: int) -> int:
-        """Find the smallest multiple of 8 that is at least `size`.
-
-        Parameters
-        ----------
-        size : int
-            At least 1.
-
-        Returns
-        -------
-        int
-        """
-        return -(-size // 8) * 8
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Compute class scores.
@@ -192,25 +173,3 @@ class FCNResNet(nn.Module):
             for scores in (self.classifier(fourth), self.aux_classifier(third))
         )
         return logits, aux_logits  # (N, n_classes, H, W)
-
-    def load_checkpoint(self, source: str | os.PathLike | Mapping[str, Tensor]) -> Self:
-        """Load weights, such as torchvision's; nothing may be missing or left over.
-
-        Parameters
-        ----------
-        source : path-like or mapping of str to Tensor
-            A safetensors file, a file of ``torch.save`` (read without unpickling), or a
-            state dict.
-
-        Returns
-        -------
-        FCNResNet
-            Itself.
-
-        Raises
-        ------
-        ValueError
-            If names or shapes differ, or the file is damaged.
-        """
-        load_weights(self, source)
-        return self

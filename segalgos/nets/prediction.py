@@ -53,8 +53,8 @@ def for_each_tile(
 
     Parameters
     ----------
-    network : torch.nn.Module
-        In evaluation mode, with the attributes of `segalgos.nets.semantic`.
+    network : SemanticNet
+        In evaluation mode, with the attributes of `SemanticNet`.
     image : (H, W, C) ndarray
     prepare : callable
         Makes what the network takes of a window of the image, float32.

@@ -19,11 +19,12 @@ from torch import Tensor, nn
 
 from segalgos import checks
 from segalgos.base import Traits
-from segalgos.nets.checkpoints import load_weights, read_weights, rename_weights
+from segalgos.nets.checkpoints import rename_weights
 from segalgos.nets.encoders.mit import SIZES, MiT
 from segalgos.nets.encoders.mit_names import rename_mit_weights
 from segalgos.nets.norm import BatchNorm2d
 from segalgos.nets.semantic import SemanticNetSegmenter
+from segalgos.nets.semantic_net import SemanticNet
 
 __all__ = ["SegFormer", "SegFormerSegmenter"]
 
@@ -123,7 +124,7 @@ def _project(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return F.linear(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
 
 
-class SegFormer(nn.Module):
+class SegFormer(SemanticNet):
     """SegFormer B0 to B5.
 
     Parameters
@@ -156,6 +157,10 @@ class SegFormer(nn.Module):
     evaluation. Its sides are rounded up, so for sizes that 4 does not divide the output is
     scaled by slightly less than 4.
 
+    `load_checkpoint` understands the names of NVlabs (``backbone.block1.0.attn.q.weight``), of
+    transformers 4 and its hub (``segformer.encoder.block.0.0.attention.self.query.weight``), and
+    of transformers 5 (``segformer.stages.0.blocks.0.attention.q_proj.weight``), which are ours.
+
     References
     ----------
     .. [1] E. Xie, W. Wang, Z. Yu, A. Anandkumar, J. M. Alvarez and P. Luo, "SegFormer: simple
@@ -164,8 +169,7 @@ class SegFormer(nn.Module):
     """
 
     stride = 32
-    margin = 0
-    halo = None
+    size_step = 1
 
     def __init__(
         self,
@@ -193,21 +197,6 @@ class SegFormer(nn.Module):
         self.segformer.reset_parameters(generator)
         self.decode_head.reset_parameters(generator)
 
-    def fit_size(self, size: int) -> int:
-        """Find the smallest height or width of output that is at least `size`.
-
-        Parameters
-        ----------
-        size : int
-            At least 1.
-
-        Returns
-        -------
-        int
-            `size`: all are possible.
-        """
-        return size
-
     def forward(self, x: Tensor) -> Tensor:
         """Compute class scores.
 
@@ -223,30 +212,9 @@ class SegFormer(nn.Module):
         logits = self.decode_head(self.segformer(x))  # (N, n_classes, H / 4, W / 4)
         return F.interpolate(logits, size=x.shape[2:], mode="bilinear")  # (N, n_classes, H, W)
 
-    def load_checkpoint(self, source: str | os.PathLike | Mapping[str, Tensor]) -> Self:
-        """Load weights; nothing may be missing or left over.
-
-        Parameters
-        ----------
-        source : path-like or mapping of str to Tensor
-            A safetensors file, a file of ``torch.save`` (read without unpickling), or a
-            state dict. Its names may be those of NVlabs (``backbone.block1.0.attn.q.weight``),
-            of transformers 4 and its hub
-            (``segformer.encoder.block.0.0.attention.self.query.weight``), or of transformers 5
-            (``segformer.stages.0.blocks.0.attention.q_proj.weight``), which are ours.
-
-        Returns
-        -------
-        SegFormer
-            Itself.
-
-        Raises
-        ------
-        ValueError
-            If names or shapes differ, or the file is damaged.
-        """
-        load_weights(self, _rename(read_weights(source)))
-        return self
+    def _own_names(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Rename weights of NVlabs and of transformers 4."""
+        return _rename(weights)
 
 
 # Names in the files of NVlabs, who count stages from 1, and of transformers 4.

@@ -17,12 +17,13 @@ from segalgos import checks
 from segalgos.base import Traits
 from segalgos.nets.fast_inference import fuse
 from segalgos.nets.semantic import SemanticNetSegmenter
+from segalgos.nets.semantic_net import SemanticNet
 from segalgos.nets.unet import UNet
 
 __all__ = ["NetSegmenter", "PlainLogits"]
 
 
-class PlainLogits(nn.Module):
+class PlainLogits(SemanticNet):
     """A network whose output is brought to the form that segmenters take.
 
     Parameters
@@ -32,33 +33,12 @@ class PlainLogits(nn.Module):
         of a dict, as the attribute ``logits``, or first in a tuple.
     stride : int, default=32
         Images are padded to multiples of it.
-
-    Attributes
-    ----------
-    margin, halo
-        0 and None, see `segalgos.nets.semantic`.
     """
-
-    margin = 0
-    halo = None
 
     def __init__(self, module: nn.Module, stride: int = 32):
         super().__init__()
         self.module = module
         self.stride = stride
-
-    def fit_size(self, size: int) -> int:
-        """Find the smallest multiple of the stride that is at least `size`.
-
-        Parameters
-        ----------
-        size : int
-
-        Returns
-        -------
-        int
-        """
-        return -(-size // self.stride) * self.stride
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute class scores.

@@ -1,16 +1,6 @@
 """What all semantic networks share: parameters, training, prediction, model files.
 
-A network is a `torch.nn.Module` from (N, C, H, W) to logits (N, K, h, w) that says how it
-sees an image:
-
-===================  =================================================================
-``stride``           windows aligned to it give the same output as the whole image
-``margin``           pixels that the output is smaller than the input, on each side
-``halo``             pixels around an output that it depends on, at most; a multiple of
-                     ``stride``. None if it depends on the whole image
-``fit_size(size)``   the smallest output of at least `size`, made of an input of
-                     ``2 * margin`` more
-===================  =================================================================
+What they ask of a network is `segalgos.nets.semantic_net.SemanticNet`.
 """
 
 from __future__ import annotations
@@ -418,7 +408,10 @@ class SemanticNetSegmenter(SemanticSegmenter):
     def _identity(self, *data: list[NDArray] | None) -> str:
         """Digest of everything that decides what training gives."""
         digest = hashlib.sha256(segalgos.__version__.encode())
-        ignored = ("checkpoint", "device", "on_epoch_end", "verbose")
+        ignored = (
+            "checkpoint", "device", "on_epoch_end", "prediction_flip", "prediction_scales",
+            "verbose",
+        )  # fmt: skip
         params = {k: v for k, v in self.get_params().items() if k not in ignored}
         digest.update(repr(sorted(params.items())).encode())
         for arrays in data:

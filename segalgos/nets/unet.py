@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
@@ -20,10 +19,10 @@ from torch import Tensor, nn
 from segalgos import checks
 from segalgos.base import Traits
 from segalgos.nets.blocks import DoubleConv
-from segalgos.nets.checkpoints import load_weights
 from segalgos.nets.encoder_unet import EncoderUNet
 from segalgos.nets.encoders.by_name import ENCODERS, make_encoder
 from segalgos.nets.semantic import SemanticNetSegmenter
+from segalgos.nets.semantic_net import SemanticNet
 
 __all__ = ["UNet", "UNetSegmenter"]
 
@@ -68,7 +67,7 @@ class UpBlock(nn.Module):
         return self.convs(x)  # (N, c_out, 2h - 4, 2w - 4), or 2h, 2w if "same"
 
 
-class UNet(nn.Module):
+class UNet(SemanticNet):
     """The U-Net of Ronneberger et al. 2015 (Fig. 1).
 
     Parameters
@@ -212,28 +211,6 @@ class UNet(nn.Module):
         for block in self.up:
             x = block(x, skips.pop())  # (N, c, ...): 512 256 128 64 channels
         return self.head(x)  # (N, n_classes, H - 2 margin, W - 2 margin)
-
-    def load_checkpoint(self, source: str | os.PathLike | Mapping[str, Tensor]) -> Self:
-        """Load weights; nothing may be missing or left over.
-
-        Parameters
-        ----------
-        source : path-like or mapping of str to Tensor
-            A safetensors file, a file of ``torch.save`` (read without unpickling), or a
-            state dict.
-
-        Returns
-        -------
-        UNet
-            Itself.
-
-        Raises
-        ------
-        ValueError
-            If names or shapes differ, or the file is damaged.
-        """
-        load_weights(self, source)
-        return self
 
 
 class UNetSegmenter(SemanticNetSegmenter):

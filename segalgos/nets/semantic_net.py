@@ -1,0 +1,80 @@
+"""What segmenters ask of a semantic network, whatever its architecture."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Self
+
+from torch import Tensor, nn
+
+from segalgos.nets.checkpoints import load_weights, read_weights
+
+__all__ = ["SemanticNet"]
+
+
+class SemanticNet(nn.Module):
+    """A network from images (N, C, H, W) to logits (N, K, h, w).
+
+    Attributes
+    ----------
+    stride : int
+        Windows aligned to it give the same output as the whole image.
+    margin : int
+        Pixels that the output is smaller than the input, on each side.
+    halo : int or None
+        Pixels around an output that it depends on, at most; a multiple of `stride`. None if
+        it depends on the whole image.
+    size_step : int or None
+        Outputs have heights and widths that are multiples of it; None stands for `stride`.
+    """
+
+    stride: int
+    margin: int = 0
+    halo: int | None = None
+    size_step: int | None = None
+
+    def __init__(self):
+        super().__init__()
+
+    def fit_size(self, size: int) -> int:
+        """Find the smallest height or width of output that is at least `size`.
+
+        Parameters
+        ----------
+        size : int
+            At least 1.
+
+        Returns
+        -------
+        int
+            The input for it has ``2 * margin`` more.
+        """
+        step = self.size_step or self.stride
+        return -(-size // step) * step
+
+    def load_checkpoint(self, source: str | os.PathLike | Mapping[str, Tensor]) -> Self:
+        """Load weights; nothing may be missing or left over.
+
+        Parameters
+        ----------
+        source : path-like or mapping of str to Tensor
+            A safetensors file, a file of ``torch.save`` (read without unpickling), or a
+            state dict. The class tells which names it may have.
+
+        Returns
+        -------
+        SemanticNet
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If names or shapes differ, or the file is damaged.
+        """
+        load_weights(self, self._own_names(read_weights(source)))
+        return self
+
+    def _own_names(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Rename weights of published files to the parameters of this network."""
+        return weights
