@@ -225,7 +225,7 @@ ENTRIES: tuple[Entry, ...] = (
         "semantic",
         2015,
         "O. Ronneberger et al., U-Net: convolutional networks for biomedical image segmentation",
-        "an encoder-decoder network with skips, trained from scratch",
+        "an encoder-decoder network with skips between both",
         extra="torch",
     ),
     Entry(

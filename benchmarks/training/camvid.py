@@ -48,8 +48,8 @@ NETS: dict[str, tuple[str, dict[str, Any]]] = {
         "UNetSegmenter",
         {"base_channels": 16, "padding": "same", "batch_norm": True, "dropout": 0.0},
     ),
-    "deeplab": ("DeepLabSegmenter", {"backbone": "resnet18"}),
-    "fcn": ("FCNSegmenter", {"fc_channels": 256}),
+    "deeplab": ("DeepLabSegmenter", {"backbone": "resnet18", "base_channels": 32}),
+    "fcn": ("FCNSegmenter", {"base_channels": 16, "fc_channels": 256}),
 }
 
 TUNING_SEQUENCE = "0006R0"

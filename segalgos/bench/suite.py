@@ -33,8 +33,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         "learning_rate": 0.003,
         "epochs": None,  # the budget decides
     },
-    "FCNSegmenter": {"fc_channels": 256, "crop_size": 128, "epochs": None},
-    "DeepLabSegmenter": {"backbone": "resnet18", "crop_size": 128, "epochs": None},
+    "FCNSegmenter": {"base_channels": 16, "fc_channels": 256, "crop_size": 128, "epochs": None},
+    "DeepLabSegmenter": {
+        "backbone": "resnet18",
+        "base_channels": 32,
+        "crop_size": 128,
+        "epochs": None,
+    },
     "SegFormerSegmenter": {"crop_size": 128, "epochs": None},
     "DDRNetSegmenter": {"crop_size": 128, "epochs": None},
     "NetSegmenter": {"crop_size": 128, "learning_rate": 0.003, "epochs": None},

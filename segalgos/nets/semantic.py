@@ -180,7 +180,7 @@ class SemanticNetSegmenter(SemanticSegmenter):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        show_handed_on(cls, SemanticNetSegmenter)
+        show_handed_on(cls)
 
     def _build(self, n_channels: int, n_classes: int, generator: torch.Generator) -> nn.Module:
         """Make the network, with initial weights from the generator."""

@@ -35,6 +35,35 @@ def test_a_constructor_that_hands_nothing_on_is_left_alone():
             pass
 
     before = Own.__doc__
-    show_handed_on(Own, SemanticNetSegmenter)
+    show_handed_on(Own)
     assert Own.__doc__ == before
     assert list(inspect.signature(Own).parameters) == ["a"]
+
+
+def test_unknown_parameters_are_told_by_the_net_that_was_called():
+    with pytest.raises(TypeError, match="UNetSegmenter: no parameter is called 'epoch': did you"):
+        UNetSegmenter(epoch=5)
+    with pytest.raises(TypeError, match=r"FCNSegmenter: no parameter is called 'zzz': expected"):
+        FCNSegmenter(zzz=5)
+
+
+def test_a_net_of_a_net_hands_on_to_it():
+    class Wide(UNetSegmenter):
+        """Twice as wide.
+
+        Parameters
+        ----------
+        times : int
+        **others
+            Those of `UNetSegmenter`.
+        """
+
+        def __init__(self, *, times=2, **others):
+            super().__init__(**others)
+            self.times = times
+
+    wide = Wide(times=3, depth=2, epochs=5)
+    assert (wide.times, wide.depth, wide.epochs) == (3, 2, 5)
+    assert sorted(wide.get_params()) == sorted([*UNetSegmenter().get_params(), "times"])
+    assert "    depth : int, default=4\n" in Wide.__doc__
+    assert "    epochs : int or None" in Wide.__doc__
