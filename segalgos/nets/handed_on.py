@@ -10,7 +10,7 @@ from typing import Any
 
 __all__ = ["show_handed_on"]
 
-_ENTRY = re.compile(r"^    (\*{0,2}\w+)", re.MULTILINE)
+_ENTRY = re.compile(r"^\*{0,2}\w+", re.MULTILINE)
 
 
 def show_handed_on(subclass: type) -> None:
@@ -36,10 +36,12 @@ def show_handed_on(subclass: type) -> None:
     shared = inspect.signature(base.__init__).parameters.values()
     shared = [parameter for parameter in shared if parameter.name not in names]
     _refuse_other_names(subclass, inspect.Signature([*own, *shared]))
-    if subclass.__doc__ and base.__doc__:  # python -OO leaves none
-        entries, of_base = _entries(subclass.__doc__), _entries(base.__doc__)
+    own_doc, base_doc = (f"\n{inspect.cleandoc(c.__doc__ or '')}\n" for c in (subclass, base))
+    placeholder = _entries(own_doc).get(f"**{last.name}")
+    if placeholder is not None:  # python -OO leaves no docstrings, others may not write them
+        of_base = _entries(base_doc)
         described = "".join(of_base[p.name] for p in shared if p.name in of_base)
-        subclass.__doc__ = subclass.__doc__.replace(entries[f"**{last.name}"], described)
+        subclass.__doc__ = own_doc.replace(placeholder, described)
 
 
 def _refuse_other_names(subclass: type, signature: inspect.Signature) -> None:
@@ -60,10 +62,11 @@ def _refuse_other_names(subclass: type, signature: inspect.Signature) -> None:
 
 
 def _entries(docstring: str) -> dict[str, str]:
-    """Parameters of a numpydoc docstring and the lines that describe each."""
-    section = docstring.split("    Parameters\n    ----------\n")[1]
-    section = re.split(r"\n    [A-Z][\w ]*\n    -+\n", section)[0] + "\n"
-    section = section.rstrip("\n") + "\n"
+    """Parameters of a clean numpydoc docstring, and the lines that describe each."""
+    _, found, section = docstring.partition("Parameters\n----------\n")
+    if not found:
+        return {}
+    section = re.split(r"\n\n[A-Z][\w ]*\n-+\n", section)[0].rstrip("\n") + "\n"
     starts = [match.start() for match in _ENTRY.finditer(section)]
     parts = [section[a:b] for a, b in zip(starts, [*starts[1:], len(section)])]
-    return {_ENTRY.match(part)[1]: part for part in parts}
+    return {_ENTRY.match(part)[0]: part for part in parts}

@@ -15,7 +15,7 @@ def test_shared_parameters_are_shown(cls):
     assert not any(p.kind is p.VAR_KEYWORD for p in shown.values())
     assert sorted(cls().get_params()) == sorted(shown)
     for name in shared:
-        assert cls.__doc__.count(f"\n    {name} : ") == 1
+        assert cls.__doc__.count(f"\n{name} : ") == 1
     assert "**training" not in cls.__doc__
     # A default of its own wins.
     assert inspect.signature(SegFormerSegmenter).parameters["learning_rate"].default == 6e-4
@@ -65,5 +65,5 @@ def test_a_net_of_a_net_hands_on_to_it():
     wide = Wide(times=3, depth=2, epochs=5)
     assert (wide.times, wide.depth, wide.epochs) == (3, 2, 5)
     assert sorted(wide.get_params()) == sorted([*UNetSegmenter().get_params(), "times"])
-    assert "    depth : int, default=4\n" in Wide.__doc__
-    assert "    epochs : int or None" in Wide.__doc__
+    assert "\ndepth : int, default=4\n" in Wide.__doc__
+    assert "\nepochs : int or None" in Wide.__doc__
