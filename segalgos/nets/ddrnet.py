@@ -469,9 +469,10 @@ class DDRNetSegmenter(SemanticNetSegmenter):
             base_channels=8,
             context_channels=8,
             head_channels=8,
-            epochs=20,
-            batch_size=4,
-            crop_size=64,
+            auxiliary=False,
+            epochs=6,
+            batch_size=2,
+            crop_size=32,
             learning_rate=0.01,
             random_state=0,
         )

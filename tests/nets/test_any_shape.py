@@ -23,7 +23,7 @@ SEGMENTERS = {
     "deeplab_v3+": DeepLabSegmenter.small(),
     "deeplab_v3": DeepLabSegmenter.small().set_params(version="v3", output_stride=8),
     "segformer": SegFormerSegmenter.small(),
-    "ddrnet": DDRNetSegmenter.small(),
+    "ddrnet": DDRNetSegmenter.small().set_params(auxiliary=True),
     "net": NetSegmenter.small(),
 }
 DTYPES = (np.uint8, np.uint16, np.float32, np.float64)
