@@ -1,24 +1,38 @@
-"""Pictures of segmentations: overlays, boundaries, comparison grids.
+"""Pictures of segmentations: overlays, boundaries, comparison grids; and of training.
 
 Overlays are plain ``uint8`` arrays, so they can be saved, shown or drawn on with anything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from segalgos.checks import check_image, check_instances, check_label_map, check_real
+from segalgos.checks import (
+    check_choice,
+    check_image,
+    check_instances,
+    check_label_map,
+    check_real,
+)
 from segalgos.results import Instances
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["boundaries", "comparison_grid", "draw_instances", "label_colors", "overlay"]
+__all__ = [
+    "boundaries",
+    "comparison_grid",
+    "draw_instances",
+    "label_colors",
+    "learning_curve",
+    "overlay",
+]
 
 # Okabe and Ito's colours without black: orange, sky blue, green, yellow, blue, red, purple.
 _FIRST_COLORS = (
@@ -374,3 +388,82 @@ def _check_lengths(caller, images, rows, titles, names):
         raise ValueError(
             f"{caller}: got {len(names)} names for {len(images)} images: pass one for each image."
         )
+
+
+def learning_curve(
+    history: Sequence[Mapping[str, float]], ax: Axes | None = None, *, x: str = "epoch"
+) -> Axes:
+    """Show how training went: the loss, the score where it was validated, the learning rate.
+
+    Parameters
+    ----------
+    history : sequence of mapping
+        The attribute ``history_`` of a net: one row an epoch, with "loss" and `x`; "score" and
+        "learning_rate" are drawn where a row has them.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw. A new figure, not registered with pyplot, by default.
+    x : {"epoch", "steps", "seconds"}, default="epoch"
+        What runs from left to right.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        That of the loss. The score has an axis of its own at the right; a circle marks its
+        best value, the later of equals, whose weights are those that training keeps. The
+        learning rate is a thin line, scaled to the height of the axes.
+
+    Raises
+    ------
+    ValueError
+        If the history is empty, a row misses a value, or there is no such `x`.
+
+    Examples
+    --------
+    >>> rows = [{"epoch": 1, "loss": 0.7}, {"epoch": 2, "loss": 0.4, "score": 0.8}]
+    >>> learning_curve(rows).get_xlabel()
+    'epoch'
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    caller = "learning_curve"
+    check_choice(caller, "x", x, ("epoch", "steps", "seconds"))
+    if not len(history):
+        raise ValueError(f"{caller}: history is empty: pass history_ of a net that was trained.")
+    for i, row in enumerate(history):
+        for name in (x, "loss"):
+            if name not in row:
+                raise ValueError(
+                    f"{caller}: history[{i}] has {', '.join(row)}, but no {name!r}: pass history_ "
+                    "of a net."
+                )
+    if ax is None:
+        ax = Figure(figsize=(5.5, 3.2), layout="constrained").subplots()
+    loss_color, score_color = np.array(_FIRST_COLORS[4:6]) / 255  # dark enough for lines
+
+    def points(name: str) -> tuple[list[float], list[float]]:
+        rows = [row for row in history if name in row]
+        return [row[x] for row in rows], [row[name] for row in rows]
+
+    marker = "o" if len(history) == 1 else ""
+    lines = ax.plot(*points("loss"), marker=marker, color=loss_color, label="loss")
+    ax.set(xlabel=x, ylabel="loss")
+    if x != "seconds":
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+    at, rates = points("learning_rate")
+    if rates and max(rates) > 0:
+        heights = [rate / max(rates) for rate in rates]
+        label = f"learning rate, up to {max(rates):.2g}"
+        lines += ax.plot(
+            at, heights, transform=ax.get_xaxis_transform(), color="0.55", lw=1, ls=":", label=label
+        )
+    at, scores = points("score")
+    if scores:
+        right = ax.twinx()
+        lines += right.plot(at, scores, ".-", color=score_color, ms=4, label="score")
+        best = len(scores) - 1 - int(np.argmax(scores[::-1]))
+        right.plot(at[best], scores[best], "o", mfc="none", color=score_color, ms=9)
+        right.set_ylabel("score")
+    ax.legend(handles=lines, loc="best", fontsize=8)
+    return ax

@@ -1,4 +1,4 @@
-"""Palettes, overlays, boundaries, drawn instances and the comparison grid."""
+"""Palettes, overlays, boundaries, drawn instances, the comparison grid, learning curves."""
 
 import numpy as np
 import pytest
@@ -199,3 +199,47 @@ def test_grid_names_what_does_not_fit():
         plot.comparison_grid([image], [[labels]], ["a"], names=["x", "y"])
     with pytest.raises(ValueError, match="images is empty"):
         plot.comparison_grid([], [], [])
+
+
+# --- training ----------------------------------------------------------------------------
+
+HISTORY = [
+    {"epoch": 1, "steps": 5, "loss": 0.9, "learning_rate": 0.01, "seconds": 1.5},
+    {"epoch": 2, "steps": 10, "loss": 0.5, "learning_rate": 0.02, "seconds": 2.5, "score": 0.7},
+    {"epoch": 3, "steps": 15, "loss": 0.4, "learning_rate": 0.01, "seconds": 4.0, "score": 0.8},
+    {"epoch": 4, "steps": 20, "loss": 0.3, "learning_rate": 0.0, "seconds": 5.0, "score": 0.8},
+    {"epoch": 5, "steps": 25, "loss": 0.3, "learning_rate": 0.0, "seconds": 6.0, "score": 0.6},
+]
+
+
+@pytest.mark.parametrize("x", ["epoch", "steps", "seconds"])
+def test_curve_shows_each_value_where_it_is_known(x):
+    axes = plot.learning_curve(HISTORY, x=x)
+    loss, rate = axes.lines
+    assert loss.get_xdata().tolist() == [row[x] for row in HISTORY]
+    assert loss.get_ydata().tolist() == [0.9, 0.5, 0.4, 0.3, 0.3]
+    assert rate.get_ydata().tolist() == [0.5, 1.0, 0.5, 0.0, 0.0]  # of the highest
+    score, best = axes.figure.axes[1].lines
+    assert score.get_xdata().tolist() == [row[x] for row in HISTORY[1:]]
+    assert score.get_ydata().tolist() == [0.7, 0.8, 0.8, 0.6]
+    assert (best.get_xdata()[0], best.get_ydata()[0]) == (HISTORY[3][x], 0.8)  # the later one
+    assert axes.get_xlabel() == x
+    assert len(axes.get_legend().get_texts()) == 3
+
+
+def test_curve_of_the_loss_alone_is_drawn_where_asked_for(tmp_path):
+    figure = plot.learning_curve([{"epoch": 1, "loss": 2.0}]).figure
+    figure.savefig(tmp_path / "curve.png")  # one row is a point, not an invisible line
+    axes = figure.subplots()
+    assert plot.learning_curve([{"epoch": 1, "loss": 2.0}], axes) is axes
+    assert axes.lines[0].get_marker() == "o"
+    assert len(axes.lines) == 1
+
+
+def test_curve_names_what_is_missing():
+    with pytest.raises(ValueError, match="history is empty"):
+        plot.learning_curve([])
+    with pytest.raises(ValueError, match=r"history\[1\] has epoch, but no 'loss'"):
+        plot.learning_curve([HISTORY[0], {"epoch": 2}])
+    with pytest.raises(ValueError, match="x is 'loss'"):
+        plot.learning_curve(HISTORY, x="loss")
