@@ -29,6 +29,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "api_pages",
     "from_code",
+    "net_figures",
 ]
 exclude_patterns = ["_build", "_generated", "_ext", "examples"]
 templates_path = ["_templates"]
@@ -44,7 +45,7 @@ numpydoc_show_class_members = False
 
 # --- prose -------------------------------------------------------------------------------
 
-myst_enable_extensions = ["deflist", "colon_fence", "attrs_inline"]
+myst_enable_extensions = ["deflist", "colon_fence", "attrs_inline", "dollarmath"]
 myst_heading_anchors = 3
 
 # --- gallery -----------------------------------------------------------------------------
