@@ -489,7 +489,8 @@ def _arrow(boxes: dict, start: str, end: str, kind: str, label: str = "") -> str
         y = (y0 + y1) / 2 + 4
         x, side = (x + 6, "start") if down else (x - 6, "end")
     if label:
-        text = f'<text class="net-label" x="{x:g}" y="{y:g}" style="text-anchor: {side}">{label}</text>'
+        place = f'x="{x:g}" y="{y:g}" style="text-anchor: {side}"'
+        text = f'<text class="net-label" {place}>{label}</text>'
     return f'<path class="net-arrow net-{kind}" d="{path}" marker-end="url(#net-{kind})"/>{text}'
 
 

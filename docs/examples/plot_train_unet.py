@@ -13,7 +13,7 @@ import numpy as np
 
 import segalgos
 from segalgos import datasets
-from segalgos.plot import overlay
+from segalgos.plot import learning_curve, overlay
 
 
 def load(split, n_images):
@@ -22,7 +22,7 @@ def load(split, n_images):
     return list(shapes.images), [np.minimum(labels, 1) for labels in shapes.labels]
 
 
-images, labels = load("train", 12)
+images, labels = load("train", 16)
 test_images, test_labels = load("test", 4)
 
 # %%
@@ -36,18 +36,22 @@ net = segalgos.UNetSegmenter(
     padding="same",
     batch_norm=True,
     dropout=0.0,
-    epochs=10,
+    epochs=14,
     crop_size=64,
     learning_rate=1e-2,
+    validation_fraction=0.25,
     random_state=0,
 )
 net.fit(images, labels)
 print(f"{net.n_parameters_:,} parameters")
 
-losses = [row["loss"] for row in net.history_]
-figure, panel = plt.subplots(figsize=(5, 3), layout="constrained")
-panel.plot(range(1, len(losses) + 1), losses)
-panel.set(xlabel="epoch", ylabel="loss")
+# %%
+# ``history_`` has a row for each epoch. A quarter of the images was kept aside
+# (``validation_fraction``): the weights kept are those of the epoch with the best score, the
+# circle. The learning rate warms up, then falls to zero.
+
+figure, panel = plt.subplots(figsize=(6, 3.4), layout="constrained")
+learning_curve(net.history_, panel)
 
 # %%
 # The forest sees the same labels. ``score`` is the mean IoU over the classes of the data set.
