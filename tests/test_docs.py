@@ -52,6 +52,16 @@ def test_guide(tmp_path, monkeypatch, capsys):
     }
 
 
+@pytest.mark.parametrize(
+    "page", ["fcn", "unet", "deeplab", "segformer", "ddrnet", "losses", "training"]
+)
+def test_pages_of_nets(page, tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    run_blocks(f"nets/{page}.md")
+    assert python_blocks(f"nets/{page}.md")
+
+
 def test_own_segmenter_keeps_its_promises():
     module = run_blocks("own_segmenter.md")
     assert module.labels.max() == 3

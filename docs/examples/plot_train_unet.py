@@ -7,13 +7,14 @@ to find out which pixels belong to any object. It shows how it is done, not how 
 done: given so little time, the random forest is ahead.
 """
 
-# sphinx_gallery_thumbnail_number = 2
+# sphinx_gallery_thumbnail_number = 3
 import matplotlib.pyplot as plt
 import numpy as np
 
 import segalgos
 from segalgos import datasets
 from segalgos.plot import learning_curve, overlay
+from segalgos.training.augment import Augmentation, CropSampler
 
 
 def load(split, n_images):
@@ -24,6 +25,27 @@ def load(split, n_images):
 
 images, labels = load("train", 16)
 test_images, test_labels = load("test", 4)
+
+# %%
+# Training draws random crops, turned, scaled and re-lit. ``fit`` does so by itself; this is how its
+# crops can be looked at.
+
+sampler = CropSampler(
+    images,
+    labels,
+    shape=(64, 64),
+    prepare=lambda window: np.float32((window - 128.0) / 64),
+    augmentation=Augmentation(scale=(0.7, 1.4), rotation=20),
+    random_state=np.random.default_rng(0),
+)
+figure, axes = plt.subplots(2, 8, figsize=(10, 2.7), layout="constrained")
+for top, bottom in axes.T:
+    crop, label_map, _ = sampler.draw(np.random.default_rng(top.get_subplotspec().num1))
+    picture = (crop * 64 + 128).clip(0, 255).astype(np.uint8)
+    top.imshow(picture)
+    bottom.imshow(overlay(picture, label_map - 1))  # the background is left bare
+    for panel in (top, bottom):
+        panel.set(xticks=[], yticks=[])
 
 # %%
 # ``epochs`` makes it reproducible: the same seed gives the same network. ``time_budget`` would stop
@@ -71,6 +93,6 @@ figure, axes = plt.subplots(4, 4, figsize=(10, 7.8), layout="constrained")
 for row, (title, results) in zip(axes, rows.items(), strict=True):
     row[0].set_ylabel(title)
     for panel, image, result in zip(row, test_images, results, strict=True):
-        panel.imshow(image if title == "image" else overlay(image, result))
+        panel.imshow(image if title == "image" else overlay(image, result - 1))
         panel.set(xticks=[], yticks=[])
         panel.spines[:].set_visible(False)
