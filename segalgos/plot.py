@@ -465,5 +465,6 @@ def learning_curve(
         best = len(scores) - 1 - int(np.argmax(scores[::-1]))
         right.plot(at[best], scores[best], "o", mfc="none", color=score_color, ms=9)
         right.set_ylabel("score")
-    ax.legend(handles=lines, loc="best", fontsize=8)
+    above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "frameon": False}
+    ax.legend(handles=lines, ncols=len(lines), fontsize=8, **above)
     return ax

@@ -34,7 +34,7 @@ for rate, colour in zip(RATES[16], ("tab:orange", "tab:cyan", "tab:pink"), stric
     x, y = np.meshgrid(width // 2 + taps, height // 2 + taps)
     axes[0].plot(x.ravel(), y.ravel(), "s", color=colour, mec="k", label=f"rate {rate}")
 axes[0].set(xlim=(-40, width + 40), ylim=(height + 110, -110), xticks=[], yticks=[])
-axes[0].legend(loc="upper left", fontsize=8)
+axes[0].legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3, frameon=False)
 
 sides = np.arange(1, 66)
 for rate in RATES[16]:
@@ -80,6 +80,7 @@ for panel, stage, stride in zip(axes, net.stages, net.strides, strict=True):
     for at in range(0, height, stride * ratio):
         panel.axhline(at, color="w", lw=0.5)
     panel.add_patch(plt.Rectangle((320, 192), stride, stride, color="tab:red"))
+    panel.plot(320 + stride / 2, 192 + stride / 2, "o", ms=16, mfc="none", color="tab:red")
     panel.set(xticks=[], yticks=[], title=f"1/{stride}: {queries:,} cells\nask {keys:,} keys")
 
 # %%
@@ -150,7 +151,7 @@ for panel, (title, label_map) in zip(axes.flat, panels.items(), strict=True):
     panel.set(xticks=[], yticks=[], title=title)
 
 # %%
-# The fine path draws the coins. The coarse one knows where about in the picture coins are; by
-# itself it cannot draw them, with cells of 64 pixels. Coins are an easy case: they differ from the
+# The fine path draws the coins. The coarse one cannot by itself: its cells of 64 pixels are larger
+# than coins. It only corrects the other a little. Coins are an easy case, which differ from the
 # table in every pixel. The more an answer depends on what is around, the more the coarse path
 # counts.

@@ -44,9 +44,9 @@ net.fit(image[:190], labels[:190])
 print(f"mean IoU {net.score(test_image, test_labels):.3f}")
 
 # %%
-# Hooks of torch catch what each module gives. Of each map, the four channels that vary most are
-# shown. Downwards, cells grow and channels tell more and more about *what* is there; upwards, the
-# skips bring back *where*.
+# Hooks of torch catch what each module gives. Of each map, the four channels that vary most, away
+# from the border, are shown. Downwards, cells grow and channels tell more and more about *what* is
+# there; upwards, the skips bring back *where*.
 
 maps = {}
 network = net.network_
@@ -72,7 +72,7 @@ for hook in hooks:
 
 figure, axes = plt.subplots(4, 7, figsize=(11, 3), layout="constrained")
 for column, (name, channels) in zip(axes.T, maps.items(), strict=True):
-    strongest = channels.flatten(1).std(1).argsort(descending=True)[:4]
+    strongest = channels[:, 2:-2, 2:-2].flatten(1).std(1).argsort(descending=True)[:4]
     column[0].set_title(f"{name}\n{len(channels)} x {channels.shape[1]} x {channels.shape[2]}")
     for panel, channel in zip(column, strongest, strict=True):
         panel.imshow(channels[channel], cmap="viridis")
