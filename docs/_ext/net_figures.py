@@ -240,12 +240,11 @@ def _segformer() -> Figure:
     boxes += [
         Box("join", 6.4, "cat", "join", beside="stages.0"),
         Box(
-            "fuse",
+            "linear_fuse",
             7.3,
             "linear",
             "decoder",
             module="decode_head.linear_fuse",
-            code="linear_fuse",
             beside="stages.0",
         ),
         Box("classifier", 8.3, "linear", "head", module="decode_head"),

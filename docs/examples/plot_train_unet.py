@@ -43,7 +43,7 @@ for top, bottom in axes.T:
     crop, label_map, _ = sampler.draw(np.random.default_rng(top.get_subplotspec().num1))
     picture = (crop * 64 + 128).clip(0, 255).astype(np.uint8)
     top.imshow(picture)
-    bottom.imshow(overlay(picture, label_map - 1))  # the background is left bare
+    bottom.imshow(overlay(picture, np.where(label_map == 1, 0, -1)))
     for panel in (top, bottom):
         panel.set(xticks=[], yticks=[])
 
