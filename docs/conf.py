@@ -80,7 +80,9 @@ html_theme_options = {
     "navbar_end": ["theme-switcher"],
     "navbar_align": "left",
     "header_links_before_dropdown": 5,
-    "secondary_sidebar_items": ["page-toc"],
+    # Pages with a figure of a net need the width.
+    "secondary_sidebar_items": {"**": ["page-toc"]}
+    | {f"nets/{net}": [] for net in ("fcn", "unet", "deeplab", "segformer", "ddrnet")},
     "show_prev_next": False,
     "footer_start": ["copyright"],
     "footer_end": [],
