@@ -222,7 +222,8 @@ def _segformer() -> Figure:
     for i, stage in enumerate(network.segformer.stages):
         attention = stage.blocks[0].attention
         ratio = getattr(attention.sequence_reduction, "ratio", 1)
-        text = (f"{len(stage.blocks)} blocks", f"{attention.n_heads} heads", f"keys 1/{ratio}²")
+        heads = f"{attention.n_heads} head" + "s" * (attention.n_heads > 1)
+        text = (f"{len(stage.blocks)} blocks", heads, f"keys 1/{ratio}²")
         if ratio == 1:
             text = (*text[:2], "all keys")
         boxes.append(
