@@ -34,7 +34,7 @@ sampler = CropSampler(
     images,
     labels,
     shape=(64, 64),
-    prepare=lambda window: np.float32((window - 128.0) / 64),
+    prepare=lambda window, i: np.float32((window - 128.0) / 64),
     augmentation=Augmentation(scale=(0.7, 1.4), rotation=20),
     random_state=np.random.default_rng(0),
 )
