@@ -304,6 +304,10 @@ class DeepLabSegmenter(SemanticNetSegmenter):
         Start the encoder from an ImageNet classifier: a file of weights, for a ResNet with
         torchvision's names, or True for those of "efficientnet_lite0", which come with the
         extra ``segalgos[pretrained]``.
+    frozen_stages : int, default=0
+        The layers that make the first so many maps of the encoder keep what they learned from
+        ImageNet. Each step of training is then faster, most of all with 2, whose maps are the
+        largest, and batch statistics of few crops do no harm there.
     tile_size : int, default=1024
         Larger images are predicted in windows of this height and width, which overlap by a
         quarter and are blended.
@@ -368,6 +372,7 @@ class DeepLabSegmenter(SemanticNetSegmenter):
         base_channels: int = 64,
         auxiliary: bool = False,
         pretrained: bool | str | os.PathLike = False,
+        frozen_stages: int = 0,
         tile_size: int = 1024,
         **training: Any,
     ):
@@ -378,6 +383,7 @@ class DeepLabSegmenter(SemanticNetSegmenter):
         self.base_channels = base_channels
         self.auxiliary = auxiliary
         self.pretrained = pretrained
+        self.frozen_stages = frozen_stages
 
     @classmethod
     def small(cls) -> Self:

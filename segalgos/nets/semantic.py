@@ -35,6 +35,9 @@ from segalgos.training.schedule import SCHEDULES
 
 __all__ = ["SemanticNetSegmenter"]
 
+# Maps of an encoder, at most.
+MOST_STAGES = 5
+
 # Standardised intensities are cut here, or huge ones would overflow inside the network.
 LARGEST_INTENSITY = 1e4
 
@@ -124,6 +127,7 @@ class SemanticNetSegmenter(SemanticSegmenter):
     """
 
     pretrained: bool | str | os.PathLike | None = False
+    frozen_stages: int = 0
 
     def __init__(
         self,
@@ -238,6 +242,12 @@ class SemanticNetSegmenter(SemanticSegmenter):
             raise TypeError(
                 f"{caller}: pretrained is {self.pretrained!r}, expected a path, True or False."
             )
+        checks.check_int(caller, "frozen_stages", self.frozen_stages, low=0, high=MOST_STAGES)
+        if self.frozen_stages > 0 and not self.pretrained:
+            raise ValueError(
+                f"{caller}: frozen_stages is {self.frozen_stages}, but weights are random: set "
+                "pretrained, or frozen_stages to 0."
+            )
         self._device()
 
     def _device(self) -> torch.device:
@@ -271,6 +281,8 @@ class SemanticNetSegmenter(SemanticSegmenter):
                 self._load_packaged(encoder)
             else:
                 encoder.load_imagenet(self.pretrained)
+            if self.frozen_stages:
+                network.freeze(encoder.first_stages(self.frozen_stages))
             if len(self.mean_) == 3:  # it knows how bright each of its colours is
                 unit = data_range_of(np.array([image.max() for image in images])) / 255
                 self.mean_ = np.broadcast_to(np.float64(encoder.imagenet_mean) * unit, 3).copy()

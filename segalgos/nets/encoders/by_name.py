@@ -34,7 +34,7 @@ def make_encoder(
     -------
     torch.nn.Module
         From (N, in_channels, H, W) to a list of maps, from fine to coarse. It has
-        `channels`, `strides` and ``load_imagenet(path)``.
+        `channels`, `strides`, ``load_imagenet(path)`` and ``first_stages(n_maps)``.
 
     Raises
     ------

@@ -246,6 +246,22 @@ class EfficientNetLite0(nn.Module):
                 maps.append(x)  # (N, 16, H / 2, W / 2), (N, 24, H / 4, W / 4), ...
         return maps
 
+    def first_stages(self, n_maps: int) -> list[nn.Module]:
+        """Find the modules that make the first maps.
+
+        Parameters
+        ----------
+        n_maps : int
+            From 0 to all.
+
+        Returns
+        -------
+        list of torch.nn.Module
+        """
+        if n_maps == 0:
+            return []
+        return [self._conv_stem, self._bn0, *self._blocks[: self.taps[n_maps - 1] + 1]]
+
     def load_checkpoint(self, source: str | os.PathLike | Mapping[str, Tensor]) -> Self:
         """Load weights of this encoder; nothing may be missing or left over.
 

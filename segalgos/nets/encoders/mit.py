@@ -425,6 +425,20 @@ class MiT(nn.Module):
             maps.append(x.permute(0, 3, 1, 2))
         return maps
 
+    def first_stages(self, n_maps: int) -> list[nn.Module]:
+        """Find the modules that make the first maps.
+
+        Parameters
+        ----------
+        n_maps : int
+            From 0 to all.
+
+        Returns
+        -------
+        list of torch.nn.Module
+        """
+        return list(self.stages[:n_maps])
+
     def load_checkpoint(self, source: str | os.PathLike | Mapping[str, Tensor]) -> Self:
         """Load weights of the encoder alone; nothing may be missing or left over.
 

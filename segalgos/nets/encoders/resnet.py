@@ -269,6 +269,23 @@ class ResNet(nn.Module):
             maps.append(x)
         return maps
 
+    def first_stages(self, n_maps: int) -> list[nn.Module]:
+        """Find the modules that make the first maps.
+
+        Parameters
+        ----------
+        n_maps : int
+            From 0 to all.
+
+        Returns
+        -------
+        list of torch.nn.Module
+        """
+        if n_maps == 0:
+            return []
+        later = [self.layer1, self.layer2, self.layer3, self.layer4]
+        return [self.conv1, self.bn1, *later[: n_maps - 1]]
+
     def load_imagenet(self, source: str | os.PathLike | Mapping[str, Tensor]) -> Self:
         """Load the weights of a classifier, such as torchvision's files hold.
 

@@ -115,6 +115,21 @@ class VGG16(nn.Module):
                 pooled.append(x)
         return pooled
 
+    def first_stages(self, n_maps: int) -> list[nn.Module]:
+        """Find the modules that make the first maps.
+
+        Parameters
+        ----------
+        n_maps : int
+            From 0 to all.
+
+        Returns
+        -------
+        list of torch.nn.Module
+        """
+        pools = [i for i, layer in enumerate(self.features) if isinstance(layer, nn.MaxPool2d)]
+        return list(self.features[: pools[n_maps - 1] + 1]) if n_maps else []
+
     def load_imagenet(self, source: str | os.PathLike | Mapping[str, Tensor]) -> Self:
         """Load the weights of a classifier, such as torchvision's files hold.
 
