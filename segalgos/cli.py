@@ -219,12 +219,23 @@ def fit(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Train a method on images and label maps, and save it."""
+    """Train a method on images and label maps, and save it.
+
+    For methods that find single objects, a label map holds 0 for background and another number
+    for each object.
+    """
+    from segalgos.results import Instances
+
     segmenter = _make_segmenter(method, settings)
-    if segmenter.traits.task != "semantic":
+    task = segmenter.traits.task
+    if not segmenter.traits.needs_labels:
         raise typer.BadParameter(
             f"--method {method} does not learn from label maps: choose from "
-            f"{', '.join(e.key for e in catalog.ENTRIES if e.task == 'semantic')}."
+            f"{', '.join(e.key for e in catalog.ENTRIES if e.task in ('semantic', 'instance'))}."
+        )
+    if task == "instance" and ignore is not None:
+        raise typer.BadParameter(
+            f"--ignore: --method {method} learns whole images, without unlabelled pixels."
         )
     pairs = _pair(images, labels)
     _say(f"reading {len(pairs)} images")
@@ -239,7 +250,7 @@ def fit(
                 "labels must have the image's height and width."
             )
         pictures.append(picture)
-        maps.append(map_)
+        maps.append(Instances.from_labels(map_) if task == "instance" else map_)
     started = time.perf_counter()
     segmenter.fit(pictures, maps)
     seconds = time.perf_counter() - started

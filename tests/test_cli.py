@@ -152,6 +152,26 @@ def test_fit_then_predict(run, tmp_path):
     assert (labels == (data.coins()[150:] > 110)).mean() > 0.9
 
 
+def test_fit_learns_single_objects(run, tmp_path):
+    labels = np.zeros((60, 90), int)
+    for i in range(6):
+        labels[5 + 28 * (i % 2) :][:22, 4 + 29 * (i // 2) :][:, :24] = i + 1
+    write_image(tmp_path / "images" / "a.png", np.uint8(60 + 120 * (labels > 0)))
+    write_labels(tmp_path / "masks" / "a.png", labels)
+    arguments = ("fit", "--method", "boundary_instances", "--images", "images", "--labels", "masks")
+    arguments += ("--out", "model.segalgos", "--set", "random_state=0")
+    code, _, err = run(*arguments, "--ignore", "255")
+    assert (code, "--ignore" in err) == (2, True)
+    code, out, err = run(*arguments)
+    assert code == 0, err
+    assert "BoundaryInstanceSegmenter" in out
+    code, out, err = run("predict", "model.segalgos", "images", "--out", "found")
+    assert code == 0, err
+    found = read_labels(tmp_path / "found" / "a.png")
+    assert len(np.unique(found)) == 7
+    assert ((found > 0) == (labels > 0)).mean() > 0.95
+
+
 def test_fit_names_what_does_not_fit(run, tmp_path):
     write_image(tmp_path / "images" / "a.png", np.zeros((8, 8), np.uint8))
     (tmp_path / "masks").mkdir()

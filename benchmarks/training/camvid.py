@@ -32,14 +32,20 @@ COMMON: dict[str, Any] = {
     "augment": "upright",
     "crop_size": 256,
     "batch_size": 4,
-    "ema_decay": 0.998,
+    "ema_decay": 0.99,
 }
 
 NETS: dict[str, tuple[str, dict[str, Any]]] = {
     # From ImageNet weights.
     "unet_efficientnet": (
         "UNetSegmenter",
-        {"encoder": "efficientnet_lite0", "pretrained": True, "base_channels": 32, "depth": 3},
+        {
+            "encoder": "efficientnet_lite0",
+            "pretrained": True,
+            "frozen_stages": 2,
+            "base_channels": 32,
+            "depth": 3,
+        },
     ),
     # From scratch.
     "ddrnet": ("DDRNetSegmenter", {"learning_rate": 2e-3}),
@@ -73,9 +79,14 @@ def read_tuning() -> tuple[tuple[list, list], tuple[list, list]]:
 
 
 def class_weights(labels: list) -> dict[int, float]:
-    """``1 / log(1.02 + share of the pixels)``: the weights of ENet (arXiv:1606.02147)."""
+    """The root of ENet's weights, ``1 / log(1.02 + share of the pixels)`` (arXiv:1606.02147).
+
+    Half of the crops are placed on a class drawn evenly: with the whole weights, rare classes
+    are found where they are not.
+    """
     counts = sum(np.bincount(m[m >= 0], minlength=len(datasets.camvid.CLASSES)) for m in labels)
-    return {k: float(1 / np.log(1.02 + share)) for k, share in enumerate(counts / counts.sum())}
+    shares = counts / counts.sum()
+    return {k: float(np.log(1.02 + share) ** -0.5) for k, share in enumerate(shares)}
 
 
 def scores_of(segmenter: segalgos.base.Segmenter, images: list, labels: list) -> dict[str, Any]:

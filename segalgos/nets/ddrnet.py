@@ -249,6 +249,7 @@ class DDRNet(SemanticNet):
     """
 
     stride = 8
+    memory_format = torch.channels_last
 
     def __init__(
         self,

@@ -55,7 +55,8 @@ class EncoderUNet(SemanticNet):
     ----------
     encoder : torch.nn.Module
         Gives a list of maps, from fine to coarse; its attributes `channels` and `strides`
-        tell their channels and how many pixels their cells are apart.
+        tell their channels and how many pixels their cells are apart. Its `memory_format`,
+        if it has one, becomes that of the network.
     n_classes : int
     decoder_channels : sequence of int, default=(256, 128, 64, 32)
         Channels of each step up: fewer than there are maps. Where there are fewer steps than
@@ -120,6 +121,7 @@ class EncoderUNet(SemanticNet):
                 f"{len(encoder.channels) - 1}: one between each two maps of the encoder."
             )
         self.stride = encoder.strides[-1]
+        self.memory_format = getattr(encoder, "memory_format", torch.contiguous_format)
         self.encoder = encoder
         *skips, lowest = encoder.channels  # 16 24 40 112, 320 of EfficientNet-Lite0
         self.up = nn.ModuleList(

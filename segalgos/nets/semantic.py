@@ -321,7 +321,7 @@ class SemanticNetSegmenter(SemanticSegmenter):
             crops = [sampler.draw(rng) for _ in range(per_part)]
             image, label, weight = zip(*crops)
             return (
-                to_tensor(np.stack(image)),
+                to_tensor(np.stack(image)).contiguous(memory_format=network.memory_format),
                 torch.from_numpy(np.stack(label)),
                 None if sample_weight is None else torch.from_numpy(np.stack(weight)),
             )
@@ -375,7 +375,7 @@ class SemanticNetSegmenter(SemanticSegmenter):
         # torch's layers draw first weights from the global generator, which is the caller's.
         with torch.random.fork_rng(devices=[]):
             network = self._build(n_channels, n_classes, torch.Generator().manual_seed(seed))
-        return network.to(memory_format=torch.channels_last).eval()
+        return network.to(memory_format=network.memory_format).eval()
 
     def _split(self, images: list[NDArray], rng: np.random.Generator) -> tuple[list, list]:
         """Indices of the images to train on and to validate on."""

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Self
 
+import torch
 from torch import Tensor, nn
 
 from segalgos.nets.checkpoints import load_weights, read_weights
@@ -27,12 +28,16 @@ class SemanticNet(nn.Module):
         it depends on the whole image.
     size_step : int or None
         Outputs have heights and widths that are multiples of it; None stands for `stride`.
+    memory_format : torch.memory_format
+        In which training is fastest on a CPU, as measured: wide 3x3 convolutions are fastest
+        with `torch.contiguous_format`, many thin layers with `torch.channels_last`.
     """
 
     stride: int
     margin: int = 0
     halo: int | None = None
     size_step: int | None = None
+    memory_format: torch.memory_format = torch.contiguous_format
 
     def __init__(self):
         super().__init__()
