@@ -78,12 +78,23 @@ def _parse_set(settings: list[str] | None) -> dict[str, Any]:
 
 def _make_segmenter(method: str, settings: list[str] | None) -> Any:
     """An unfitted segmenter, or a usage error that names what can be chosen."""
+    return _build_segmenter(method, _parse_set(settings), "--method")
+
+
+def _build_segmenter(method: str, params: dict[str, Any], option: str) -> Any:
     try:
         cls = catalog.get_segmenter(method)
     except (ValueError, ImportError) as error:
-        raise typer.BadParameter(f"--method: {error}") from error
-    params = _parse_set(settings)
+        raise typer.BadParameter(f"{option}: {error}") from error
     known = cls._get_param_names()
+    if cls.traits.task == "instance" and "estimator" in known:
+        # One of ours by its name, and its parameters as scikit-learn writes them.
+        prefix = "estimator__"
+        inner = {k.removeprefix(prefix): v for k, v in params.items() if k.startswith(prefix)}
+        params = {k: v for k, v in params.items() if not k.startswith(prefix)}
+        if inner or params.get("estimator") is not None:
+            name = params.get("estimator") or "unet"
+            params["estimator"] = _build_segmenter(str(name), inner, "--set estimator")
     for name in params:
         if name not in known:
             raise typer.BadParameter(
@@ -222,7 +233,8 @@ def fit(
     """Train a method on images and label maps, and save it.
 
     For methods that find single objects, a label map holds 0 for background and another number
-    for each object.
+    for each object; `--set estimator=random_forest --set estimator__n_estimators=20` names the
+    method inside them and its parameters.
     """
     from segalgos.results import Instances
 

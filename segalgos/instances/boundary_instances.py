@@ -56,8 +56,9 @@ class BoundaryInstanceSegmenter(Segmenter):
     Parameters
     ----------
     estimator : SemanticSegmenter, optional
-        What learns the classes; it is cloned, its ``channel_axis`` replaced. A
-        `UNetSegmenter` as it comes if left out, which needs the extra [torch].
+        What learns the classes; it is cloned, its ``channel_axis`` replaced. If left out, a
+        `UNetSegmenter` of 16 channels that standardises each image alone, which needs the
+        extra [torch].
     border_width : int, default=1
         Width of an instance's border, in pixels, all of it inside. Where instances are small
         a wide border leaves nothing within.
@@ -278,7 +279,9 @@ class BoundaryInstanceSegmenter(Segmenter):
         if self.estimator is None:
             from segalgos.catalog import get_segmenter
 
-            estimator = get_segmenter("unet")()
+            estimator = get_segmenter("unet")(
+                base_channels=16, padding="same", dropout=0.0, standardize="image"
+            )
         else:
             estimator = clone(self.estimator)
         params = estimator.get_params(deep=False)
