@@ -29,6 +29,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "api_pages",
     "from_code",
+    "learning_curves",
     "net_figures",
 ]
 exclude_patterns = ["_build", "_generated", "_ext", "examples"]

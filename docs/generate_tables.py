@@ -12,7 +12,9 @@ import importlib.util
 import json
 import math
 import re
+import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -158,6 +160,65 @@ def scribbles() -> str:
     return "\n\n".join(parts)
 
 
+def spread(values: list[float]) -> str:
+    """Mean over seeds, and the standard deviation where there are several."""
+    mean = f"{statistics.fmean(values):.3f}"
+    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.3f}"
+
+
+def training(name: str, columns: dict[str, Callable[[dict], float]]) -> str:
+    """Scores of the nets that a script of ``benchmarks/training`` trained, over their seeds."""
+    path = RESULTS / "training" / name / "results.jsonl"
+    if not path.exists():
+        return "No rows yet."
+    runs: dict[tuple, list[dict]] = {}
+    for line in path.read_text().splitlines():
+        row = json.loads(line)
+        runs.setdefault((row["minutes"], row["net"]), []).append(row)
+    lines = [["minutes", "net", "parameters", "seeds", "steps", *columns, "s an image"]]
+    commands = []
+    for (minutes, net), rows in sorted(runs.items()):
+        seeds = ",".join(str(row["seed"]) for row in rows)
+        lines.append(
+            [
+                f"{minutes:g}",
+                f"`{net}`",
+                f"{rows[0]['n_parameters'] / 1e6:.1f} M",
+                str(len(rows)),
+                f"{statistics.fmean(row['steps'] for row in rows):.0f}",
+                *(spread([score(row["scores"]) for row in rows]) for score in columns.values()),
+                f"{statistics.fmean(_seconds(row['scores']) for row in rows):.2f}",
+            ]
+        )
+        commands.append(f"``--net {net} --minutes {minutes:g} --seeds {seeds}``")
+    machine = json.loads(path.read_text().splitlines()[0])["machine"]
+    return "\n\n".join(
+        [
+            rst(lines),
+            f"``python benchmarks/training/{name}.py`` with {'; '.join(commands)}; {machine}.",
+        ]
+    )
+
+
+def _seconds(scores: dict) -> float:
+    """Time of a prediction in the scores of a run, of the first part that was scored."""
+    if "seconds_per_image" not in scores:
+        scores = next(iter(scores.values()))
+    return scores["seconds_per_image"]
+
+
+CAMVID = {
+    "mean IoU, val": lambda scores: scores["val"]["mean_iou"],
+    "pixel accuracy, val": lambda scores: scores["val"]["pixel_accuracy"],
+}
+NUCLEI = {
+    "AP at IoU .5": lambda scores: scores["all"]["AP50"],
+    "at .75": lambda scores: scores["all"]["AP75"],
+    "fluorescence, .5": lambda scores: scores["fluorescence"]["AP50"],
+    "stained, .5": lambda scores: scores["stained"]["AP50"],
+}
+
+
 def superpixels() -> str:
     """Scores of superpixels by method and number, averaged over images."""
     names = {
@@ -200,6 +261,8 @@ def outputs() -> dict[Path, str]:
         ROOT / "docs" / "_generated" / "results.rst": results + "\n",
         ROOT / "docs" / "_generated" / "scribbles.rst": scribbles() + "\n",
         ROOT / "docs" / "_generated" / "superpixels.rst": superpixels() + "\n",
+        ROOT / "docs" / "_generated" / "camvid.rst": training("camvid", CAMVID) + "\n",
+        ROOT / "docs" / "_generated" / "nuclei.rst": training("nuclei", NUCLEI) + "\n",
         ROOT / "docs" / "_generated" / "peers.rst": peers() + "\n",
         ROOT / "docs" / "_generated" / "cityscapes.rst": (
             rst(cityscapes.result_rows(cityscapes.published())) + "\n"
