@@ -131,7 +131,7 @@ test = coins[190:]
 def predict_without(module):
     """Label map with what `module` gives made constant over the image."""
     hook = module.register_forward_hook(
-        lambda module, inputs, output: output.mean((2, 3), keepdim=True).expand_as(output)
+        lambda module, inputs, output: output.mean((2, 3), keepdim=True).expand_as(output).clone()
     )
     try:
         return ddrnet.predict(test)
@@ -142,8 +142,8 @@ def predict_without(module):
 panels = {
     "truth": labels[190:],
     "both paths": ddrnet.predict(test),
-    "fine path alone": predict_without(ddrnet.network_.spp),
-    "coarse path alone": predict_without(ddrnet.network_.layer5_),
+    "fine path alone": predict_without(ddrnet.fast_network_.spp),
+    "coarse path alone": predict_without(ddrnet.fast_network_.layer5_),
 }
 figure, axes = plt.subplots(2, 2, figsize=(9, 2.9), layout="constrained")
 for panel, (title, label_map) in zip(axes.flat, panels.items(), strict=True):

@@ -49,7 +49,7 @@ print(f"mean IoU {net.score(test_image, test_labels):.3f}")
 # there; upwards, the skips bring back *where*.
 
 maps = {}
-network = net.network_
+network = net.fast_network_  # the one that predicts
 
 
 def keep(name):
