@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from segalgos.nets import winograd
-from segalgos.nets.winograd import WinogradConv2d
+from segalgos import winograd
+from segalgos.winograd import TrainableWinogradConv2d, WinogradConv2d
 
 
 def random_input(*shape, seed=0):
@@ -34,6 +34,50 @@ def test_equals_the_direct_convolution(
     assert found.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize("band_values", [1, 6_000_000])
+@pytest.mark.parametrize("dilation", [1, 2, 3])
+@pytest.mark.parametrize("padding", [0, 1, 2])
+@pytest.mark.parametrize("size", [(7, 9), (16, 23)])
+def test_gradients_equal_those_of_the_direct_convolution(
+    size, padding, dilation, band_values, never_direct, monkeypatch
+):
+    monkeypatch.setattr(winograd, "BAND_VALUES", band_values)
+    conv = nn.Conv2d(5, 3, 3, padding=padding, dilation=dilation, bias=padding != 2).double()
+    x = random_input(2, 5, *size).double().requires_grad_()
+    expected, found = conv(x), TrainableWinogradConv2d(conv)(x)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    outer = torch.randn_like(expected)
+    variables = [x, *conv.parameters()]
+    for one, other in zip(
+        torch.autograd.grad(found, variables, outer),
+        torch.autograd.grad(expected, variables, outer),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-11)
+
+
+def test_gradients_only_where_they_are_wanted(never_direct):
+    conv = nn.Conv2d(5, 3, 3, padding=1)
+    x = random_input(1, 5, 8, 8)
+    TrainableWinogradConv2d(conv)(x).sum().backward()
+    assert x.grad is None
+    conv.requires_grad_(False)
+    assert not TrainableWinogradConv2d(conv)(x).requires_grad
+
+
+def test_gradients_in_float32_are_near_those_of_float64():
+    conv = nn.Conv2d(256, 256, 3, padding=1)
+    x = random_input(1, 256, 16, 16).requires_grad_()
+    outer = random_input(1, 256, 16, 16, seed=1)
+    found = torch.autograd.grad(TrainableWinogradConv2d(conv)(x), [x, conv.weight], outer)
+    exact = conv.double()
+    x = x.detach().double().requires_grad_()
+    expected = torch.autograd.grad(exact(x), [x, exact.weight], outer.double())
+    for one, other in zip(found, expected, strict=True):
+        error = (one - other).abs().max() / other.abs().max()
+        assert error < 2e-5
+
+
 def test_transforms_are_exact():
     """In float64 nothing but rounding is left."""
     conv = nn.Conv2d(256, 256, 3, padding=2, dilation=2).double()
@@ -56,6 +100,8 @@ def test_which_convolutions_suit():
     def suits(*channels, **options):
         return WinogradConv2d.suits(nn.Conv2d(*channels, **({"kernel_size": 3} | options)))
 
+    assert TrainableWinogradConv2d.suits(nn.Conv2d(256, 256, 3, padding=2))
+    assert not TrainableWinogradConv2d.suits(nn.Conv2d(256, 256, 3, padding=3))
     assert suits(256, 256)
     assert suits(256, 512, padding=4, dilation=4)
     assert suits(256, 256, padding=(3, 3))

@@ -170,13 +170,13 @@ class TrainingStep:
         return {
             "crops": crops,
             "labels": labels,
-            "ours": network.to(memory_format=torch.channels_last),
+            "ours": network.to(memory_format=network.memory_format),
             "reference": reference(self.name, weights),
         }
 
     def ours(self, inputs):
         """Train by our loop; the loss of the last step."""
-        crops = inputs["crops"].contiguous(memory_format=torch.channels_last)
+        crops = inputs["crops"].contiguous(memory_format=inputs["ours"].memory_format)
         labels = inputs["labels"]
         halves = [slice(0, BATCH // 2), slice(BATCH // 2, BATCH)]
 

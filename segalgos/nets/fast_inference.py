@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from segalgos.nets.winograd import WinogradConv2d
+from segalgos.winograd import WinogradConv2d
 
 __all__ = ["fuse"]
 

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from segalgos.files import atomic_path
 from segalgos.parallel import map_items
 from segalgos.training.schedule import learning_rate_factor
+from segalgos.winograd import TrainableWinogradConv2d
 
 __all__ = ["OPTIMIZERS", "part_generator", "threads_per_operation", "train"]
 
@@ -401,7 +402,10 @@ def _make_optimizer(
 
 
 def _replicate(network: nn.Module) -> tuple[nn.Module, torch.Generator]:
-    """Copy a network with the same parameters, but buffers and dropout of its own."""
+    """Copy a network with the same parameters, but buffers and dropout of its own.
+
+    On a CPU, large convolutions of the copy are computed the fast way.
+    """
     shared = {id(parameter): parameter for parameter in network.parameters()}
     replica = copy.deepcopy(network, shared)
     parameter = next(network.parameters())
@@ -410,6 +414,8 @@ def _replicate(network: nn.Module) -> tuple[nn.Module, torch.Generator]:
         for name, child in module.named_children():
             if type(child) in _DROPOUT_AXES:
                 setattr(module, name, _SeededDropout(child, generator))
+            elif parameter.device.type == "cpu" and TrainableWinogradConv2d.suits(child):
+                setattr(module, name, TrainableWinogradConv2d(child))
     return replica, generator
 
 

@@ -16,7 +16,7 @@ from segalgos.nets.fcn import FCN, FCNResNet
 from segalgos.nets.norm import BatchNorm2d
 from segalgos.nets.segformer import SegFormer
 from segalgos.nets.unet import UNet
-from segalgos.nets.winograd import WinogradConv2d
+from segalgos.winograd import WinogradConv2d
 
 # Of each network: how it is made, how many norms cannot be folded, and its 3x3 convolutions
 # that are large enough for Winograd's algorithm.

@@ -7,6 +7,7 @@ from torch import nn
 import segalgos.training.loop as loop
 from segalgos.parallel import thread_limit
 from segalgos.training.loop import threads_per_operation, train
+from segalgos.winograd import TrainableWinogradConv2d
 
 
 class Tiny(nn.Module):
@@ -370,3 +371,12 @@ def test_verbose_shows_progress_on_stderr(capsys):
 def test_history_holds_plain_numbers():
     _, history = run(validate=lambda: np.float64(0.5))
     assert all(type(value) in (int, float) for row in history for value in row.values())
+
+
+def test_large_convolutions_are_trained_the_fast_way_with_the_same_weights():
+    network = nn.Sequential(nn.Conv2d(3, 256, 3, padding=1), nn.Conv2d(256, 256, 3, padding=1))
+    replica, _ = loop._replicate(network)
+    assert type(replica[0]) is nn.Conv2d
+    assert type(replica[1]) is TrainableWinogradConv2d
+    assert [id(p) for p in replica.parameters()] == [id(p) for p in network.parameters()]
+    assert type(network[1]) is nn.Conv2d
