@@ -7,9 +7,10 @@ on the 101 of val; the test images are read only with ``--test``. It is saved af
 resumed where it was, so it may be killed at any time; a finished one is not run again. Its row goes
 to ``results.jsonl`` in the folder `--out`, the model beside it.
 
-Settings were chosen with ``--tune``: two of the three filmed sequences of train to learn from, the
-third, 0006R0, to score. Frames follow one another, so a random part of train would share its scenes
-with the rest. (The val part is no stranger to train either: it is all of the sequence 0016E5.)
+Settings were chosen as with ``--tune``: two of the three filmed sequences of train to learn from,
+the third, 0006R0, to score. Frames follow one another, so a random part of train would share its
+scenes with the rest. (The val part is no stranger to train either: it is all of the sequence
+0016E5. The short runs were scored on it, too.)
 """
 
 from __future__ import annotations
