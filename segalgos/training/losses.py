@@ -68,7 +68,7 @@ class _PixelLoss(nn.Module):
 
     def _value(self, log_p: Tensor, labels: Tensor, pixel_weight: Tensor) -> Tensor:
         """Compute it from (N, K, H, W), (N, 1, H, W) without -1, and (N, 1, H, W)."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} has no _value hook: write one.")
 
     def _mean(self, values: Tensor, labels: Tensor, pixel_weight: Tensor) -> Tensor:
         """Weighted mean of one value a pixel, (N, 1, H, W); 0 if no pixel counts."""
