@@ -92,9 +92,14 @@ def _build_segmenter(method: str, params: dict[str, Any], option: str) -> Any:
         prefix = "estimator__"
         inner = {k.removeprefix(prefix): v for k, v in params.items() if k.startswith(prefix)}
         params = {k: v for k, v in params.items() if not k.startswith(prefix)}
-        if inner or params.get("estimator") is not None:
-            name = params.get("estimator") or "unet"
+        name = params.get("estimator")
+        if name is not None:
             params["estimator"] = _build_segmenter(str(name), inner, "--set estimator")
+        elif inner:
+            raise typer.BadParameter(
+                f"--set {prefix}{next(iter(inner))}: name the method too, such as "
+                "--set estimator=unet."
+            )
     for name in params:
         if name not in known:
             raise typer.BadParameter(

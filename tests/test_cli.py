@@ -162,6 +162,8 @@ def test_fit_learns_single_objects(run, tmp_path):
     arguments += ("--out", "model.segalgos", "--set", "random_state=0")
     code, _, err = run(*arguments, "--set", "estimator=nothing")
     assert (code, "--set estimator" in err) == (2, True)
+    code, _, err = run(*arguments, "--set", "estimator__n_estimators=10")
+    assert (code, "name the method too" in err) == (2, True)
     code, _, err = run(*arguments, "--set", "estimator=random_forest", "--set", "estimator__x=1")
     assert (code, "none is called 'x'" in err) == (2, True)
     arguments += ("--set", "estimator=random_forest", "--set", "estimator__n_estimators=10")
