@@ -46,7 +46,6 @@ OUTPUT = [
 
 # Below, transforming the maps costs about what the multiplications saved are worth.
 FEWEST_CHANNELS = 256
-FEWEST_CHANNELS_IN_TRAINING = 256
 # Beyond, the phases of usual maps are smaller than a few tiles.
 LARGEST_DILATION = 4
 # Share of the direct convolution's multiplications from which on that one is faster.
@@ -66,7 +65,7 @@ class _Matrices(NamedTuple):
 @lru_cache(maxsize=4)
 def _matrices(dtype: torch.dtype) -> _Matrices:
     # Not within inference mode, whose tensors no gradient may be computed with.
-    with torch.inference_mode(False):
+    with torch.inference_mode(False), torch.device("cpu"):
         matrices = (torch.tensor(m, dtype=torch.float64) for m in (INPUT, KERNEL, OUTPUT))
         return _Matrices(*(torch.kron(m, m).to(dtype) for m in matrices))
 
@@ -228,21 +227,64 @@ class _Convolution(torch.autograd.Function):
         return x_gradient, weight_gradient, None
 
 
-def _is_plain_3x3(conv: nn.Module) -> bool:
-    """Whether a layer is a convolution that tiles can compute."""
-    return (
-        type(conv) is nn.Conv2d
-        and conv.kernel_size == (3, 3)
-        and conv.stride == (1, 1)
-        and conv.groups == 1
-        and conv.padding_mode == "zeros"
-        and conv.dilation[0] == conv.dilation[1] <= LARGEST_DILATION
-        and not isinstance(conv.padding, str)
-        and conv.padding[0] == conv.padding[1]
-    )
+class _TiledConv2d(nn.Module):
+    """A 3x3 convolution of stride 1 that is computed in tiles where that is faster."""
+
+    def __init__(self, conv: nn.Conv2d):
+        super().__init__()
+        self.conv = conv
+
+    @staticmethod
+    def suits(conv: nn.Module) -> bool:
+        """Tell if a layer is a convolution that can be computed this way, and is faster then.
+
+        Parameters
+        ----------
+        conv : torch.nn.Module
+
+        Returns
+        -------
+        bool
+        """
+        return (
+            type(conv) is nn.Conv2d
+            and conv.kernel_size == (3, 3)
+            and conv.stride == (1, 1)
+            and conv.groups == 1
+            and conv.padding_mode == "zeros"
+            and conv.dilation[0] == conv.dilation[1] <= LARGEST_DILATION
+            and not isinstance(conv.padding, str)
+            and conv.padding[0] == conv.padding[1]
+            and min(conv.in_channels, conv.out_channels) >= FEWEST_CHANNELS
+            and conv.weight.dtype in (torch.float32, torch.float64)  # or rounding would show
+            # Hooks would not be called; those of weight normalisation make the weights.
+            and not (conv._forward_pre_hooks or conv._forward_hooks or conv._backward_hooks)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve.
+
+        Parameters
+        ----------
+        x : (N, c_in, H, W) Tensor
+
+        Returns
+        -------
+        (N, c_out, H', W') Tensor
+            In channels-last memory where it is computed in tiles. As large as the input if
+            padding equals dilation.
+        """
+        conv = self.conv
+        tiling = _Tiling(len(x), tuple(x.shape[2:]), conv.dilation[0], conv.padding[0])
+        if tiling.share > LARGEST_SHARE:
+            return conv(x)  # which also says what is wrong
+        return self._in_tiles(x, tiling)
+
+    def _in_tiles(self, x: Tensor, tiling: _Tiling) -> Tensor:
+        raise TypeError(f"{type(self).__name__} has no _in_tiles hook: write one.")
 
 
-class WinogradConv2d(nn.Module):
+class WinogradConv2d(_TiledConv2d):
     """A 3x3 convolution of stride 1 for prediction, faster than the direct one on a CPU.
 
     Parameters
@@ -269,45 +311,15 @@ class WinogradConv2d(nn.Module):
     """
 
     def __init__(self, conv: nn.Conv2d):
-        super().__init__()
-        self.conv = conv
+        super().__init__(conv)
         kernel = _transform_kernel(conv.weight.detach().double()).to(conv.weight)
         self.register_buffer("kernel", kernel, persistent=False)
 
-    @staticmethod
-    def suits(conv: nn.Module) -> bool:
-        """Tell if a layer is a convolution that can be computed this way, and is faster then.
-
-        Parameters
-        ----------
-        conv : torch.nn.Module
-
-        Returns
-        -------
-        bool
-        """
-        return _is_plain_3x3(conv) and min(conv.in_channels, conv.out_channels) >= FEWEST_CHANNELS
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve.
-
-        Parameters
-        ----------
-        x : (N, c_in, H, W) Tensor
-
-        Returns
-        -------
-        (N, c_out, H', W') Tensor
-            In channels-last memory. As large as the input if padding equals dilation.
-        """
-        conv = self.conv
-        tiling = _Tiling(len(x), tuple(x.shape[2:]), conv.dilation[0], conv.padding[0])
-        if tiling.share > LARGEST_SHARE:
-            return conv(x)  # which also says what is wrong
-        return _convolve(x, self.kernel, conv.bias, tiling)
+    def _in_tiles(self, x: Tensor, tiling: _Tiling) -> Tensor:
+        return _convolve(x, self.kernel, self.conv.bias, tiling)
 
 
-class TrainableWinogradConv2d(nn.Module):
+class TrainableWinogradConv2d(_TiledConv2d):
     """A 3x3 convolution of stride 1 for training, faster than the direct one on a CPU.
 
     Parameters
@@ -323,16 +335,7 @@ class TrainableWinogradConv2d(nn.Module):
     the transformed gradient of the output, transformed back.
 
     There are no second derivatives.
-
-    References
-    ----------
-    .. [1] A. Lavin and S. Gray, "Fast algorithms for convolutional neural networks", CVPR
-       2016, arXiv:1509.09308.
     """
-
-    def __init__(self, conv: nn.Conv2d):
-        super().__init__()
-        self.conv = conv
 
     @staticmethod
     def suits(conv: nn.Module) -> bool:
@@ -346,27 +349,9 @@ class TrainableWinogradConv2d(nn.Module):
         -------
         bool
         """
-        return (
-            _is_plain_3x3(conv)
-            and conv.padding[0] <= 2 * conv.dilation[0]  # or gradients would have to be cut
-            and min(conv.in_channels, conv.out_channels) >= FEWEST_CHANNELS_IN_TRAINING
-        )
+        # With more padding, the gradient of the map would have to be cut.
+        return _TiledConv2d.suits(conv) and conv.padding[0] <= 2 * conv.dilation[0]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve.
-
-        Parameters
-        ----------
-        x : (N, c_in, H, W) Tensor
-
-        Returns
-        -------
-        (N, c_out, H', W') Tensor
-            In channels-last memory. As large as the input if padding equals dilation.
-        """
-        conv = self.conv
-        tiling = _Tiling(len(x), tuple(x.shape[2:]), conv.dilation[0], conv.padding[0])
-        if tiling.share > LARGEST_SHARE:
-            return conv(x)
-        y = _Convolution.apply(x, conv.weight, tiling)
-        return y if conv.bias is None else y + conv.bias[:, None, None]
+    def _in_tiles(self, x: Tensor, tiling: _Tiling) -> Tensor:
+        y = _Convolution.apply(x, self.conv.weight, tiling)
+        return y if self.conv.bias is None else y + self.conv.bias[:, None, None]

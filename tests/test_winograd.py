@@ -111,6 +111,10 @@ def test_which_convolutions_suit():
         {"padding": 1, "padding_mode": "reflect"},
     ):  # fmt: skip
         assert not suits(256, 256, **options)
+    hooked = nn.Conv2d(256, 256, 3)
+    hooked.register_forward_pre_hook(lambda module, inputs: None)  # as weight_norm has one
+    assert not WinogradConv2d.suits(hooked)
+    assert not WinogradConv2d.suits(nn.Conv2d(256, 256, 3, dtype=torch.bfloat16))
     assert not suits(64, 256)
     assert not suits(256, 64)
     assert not WinogradConv2d.suits(nn.ConvTranspose2d(256, 256, 3))
