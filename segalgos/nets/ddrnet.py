@@ -18,7 +18,7 @@ from segalgos import checks
 from segalgos.base import Traits
 from segalgos.nets.norm import BatchNorm2d
 from segalgos.nets.semantic import SemanticNetSegmenter
-from segalgos.nets.semantic_net import SemanticNet
+from segalgos.nets.semantic_net import CoarseNet
 
 __all__ = ["DDRNet", "DDRNetSegmenter"]
 
@@ -202,7 +202,7 @@ class SegmentationHead(nn.Module):
         return self.conv2(F.relu(self.bn2(x), inplace=True))  # (N, n_classes, H, W)
 
 
-class DDRNet(SemanticNet):
+class DDRNet(CoarseNet):
     """DDRNet-23-slim of Hong et al. 2021.
 
     Parameters
@@ -296,6 +296,7 @@ class DDRNet(SemanticNet):
             *_conv_norm(4 * c, 8 * c, 3, stride=2),
         )
 
+        self.has_aux = auxiliary
         self.seghead_extra = (
             SegmentationHead(2 * c, head_channels, n_classes) if auxiliary else None
         )
@@ -317,8 +318,8 @@ class DDRNet(SemanticNet):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Compute class scores.
+    def coarse_scores(self, x: Tensor) -> Tensor:
+        """Compute class scores on the network's own grid.
 
         Parameters
         ----------
@@ -326,11 +327,47 @@ class DDRNet(SemanticNet):
 
         Returns
         -------
-        (N, n_classes, H, W) Tensor, or two of them
-            Logits. In training with an auxiliary head: its logits are the second ones. The
-            authors add its loss, times 0.4.
+        (N, n_classes, H / 8, W / 8) Tensor
+            Sides are rounded up.
         """
-        height, width = x.shape[2:]
+        last, _ = self._paths(x)
+        return self.final_layer(last)
+
+    def coarse_scores_with_aux(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute class scores, and those of the auxiliary head.
+
+        Parameters
+        ----------
+        x : (N, in_channels, H, W) Tensor
+
+        Returns
+        -------
+        scores : (N, n_classes, H / 8, W / 8) Tensor
+            Those of `coarse_scores`.
+        aux_scores : (N, n_classes, H / 8, W / 8) Tensor
+            The authors add their loss, times 0.4.
+        """
+        last, fused = self._paths(x)
+        return self.final_layer(last), self.seghead_extra(fused)
+
+    def extent(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Find what the grid of scores spans: cells are 8 pixels, also where the border cuts them.
+
+        Parameters
+        ----------
+        size : tuple of int
+            Height and width of the input.
+
+        Returns
+        -------
+        tuple of int
+            In pixels.
+        """
+        height, width = (-(-n // self.stride) * self.stride for n in size)
+        return height, width
+
+    def _paths(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What the two heads take: the last fine map, and that after the first exchange."""
         x = self.layer1(self.conv1(x))  # (N, c, H / 4, W / 4)
         x = self.layer2(x)  # (N, 2 c, H / 8, W / 8)
 
@@ -351,16 +388,7 @@ class DDRNet(SemanticNet):
 
         fine = self.layer5_(fine)  # (N, 4 c, H / 8, W / 8)
         coarse = self.spp(self.layer5(coarse))  # (N, 4 c, H / 64, W / 64)
-        logits = self.final_layer(fine + _resize(coarse, like=fine))  # (N, n_classes, H / 8, W / 8)
-        logits = self._pixels(logits, height, width)  # (N, n_classes, H, W)
-        if not self.training or self.seghead_extra is None:
-            return logits
-        return logits, self._pixels(self.seghead_extra(fused), height, width)
-
-    def _pixels(self, logits: Tensor, height: int, width: int) -> Tensor:
-        """From cells to pixels; cells are 8 pixels apart also where the border cuts them."""
-        logits = F.interpolate(logits, scale_factor=self.stride, mode="bilinear")
-        return logits[:, :, :height, :width]
+        return fine + _resize(coarse, like=fine), fused
 
     def _own_names(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Take the network's weights out of those of network and loss together."""

@@ -25,7 +25,7 @@ from segalgos.nets.encoders.resnet import RESNETS, ResNet
 from segalgos.nets.fcn_resnet import FCNHead, reset_head
 from segalgos.nets.norm import BatchNorm2d
 from segalgos.nets.semantic import SemanticNetSegmenter
-from segalgos.nets.semantic_net import SemanticNet
+from segalgos.nets.semantic_net import CoarseNet
 
 __all__ = ["ASPP", "Decoder", "DeepLab", "DeepLabSegmenter"]
 
@@ -133,7 +133,7 @@ class Decoder(nn.Module):
         return self.classifier(x)  # (N, n_classes, H, W)
 
 
-class DeepLab(SemanticNet):
+class DeepLab(CoarseNet):
     """DeepLab v3 (Chen et al. 2017) or v3+ (Chen et al. 2018) on a ResNet.
 
     Parameters
@@ -230,11 +230,12 @@ class DeepLab(SemanticNet):
                 nn.Conv2d(width, n_classes, kernel_size=1),
             )
         self.aux_classifier = FCNHead(c_aux, n_classes) if auxiliary else None
+        self.has_aux = auxiliary
         for head in filter(None, (self.classifier, self.aux_classifier)):
             reset_head(head, generator)
 
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Compute class scores.
+    def coarse_scores(self, x: Tensor) -> Tensor:
+        """Compute class scores on the network's own grid.
 
         Parameters
         ----------
@@ -242,45 +243,33 @@ class DeepLab(SemanticNet):
 
         Returns
         -------
-        (N, n_classes, H, W) Tensor, or two of them
-            Logits. In training with an auxiliary head: those of `forward_with_aux`.
+        (N, n_classes, H / 4, W / 4) Tensor
+            Of "v3", (N, n_classes, H / stride, W / stride). Sides are rounded up.
         """
-        if self.training and self.aux_classifier is not None:
-            return self.forward_with_aux(x)
-        return self._logits(self.backbone(x), x.shape[2:])
+        return self._head(self.backbone(x))
 
-    def _logits(self, maps: list[Tensor], size: torch.Size) -> Tensor:
+    def coarse_scores_with_aux(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute class scores, and those of the auxiliary head.
+
+        Parameters
+        ----------
+        x : (N, in_channels, H, W) Tensor
+
+        Returns
+        -------
+        scores : (N, n_classes, h, w) Tensor
+            Those of `coarse_scores`.
+        aux_scores : (N, n_classes, H / stride, W / stride) Tensor
+            The reference adds 0.5 of their loss.
+        """
+        maps = self.backbone(x)
+        return self._head(maps), self.aux_classifier(maps[3])
+
+    def _head(self, maps: list[Tensor]) -> Tensor:
         _, low, _, _, last = maps  # (N, c, H / 4, W / 4), (N, c, H / stride, W / stride)
         if isinstance(self.classifier, Decoder):
-            x = self.classifier(last, low)  # (N, n_classes, H / 4, W / 4)
-        else:
-            x = self.classifier(last)  # (N, n_classes, H / stride, W / stride)
-        return F.interpolate(x, size, mode="bilinear")  # (N, n_classes, H, W)
-
-    def forward_with_aux(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute class scores twice, for a loss that sums up both.
-
-        Parameters
-        ----------
-        x : (N, in_channels, H, W) Tensor
-
-        Returns
-        -------
-        logits : (N, n_classes, H, W) Tensor
-            Those of `forward`.
-        aux_logits : (N, n_classes, H, W) Tensor
-            Of the auxiliary head. The reference adds 0.5 of their loss.
-
-        Raises
-        ------
-        ValueError
-            If there is no auxiliary head.
-        """
-        if self.aux_classifier is None:
-            raise ValueError("DeepLab: there is no auxiliary head: build it with auxiliary=True.")
-        maps = self.backbone(x)
-        aux = self.aux_classifier(maps[3])  # (N, n_classes, H / stride, W / stride)
-        return self._logits(maps, x.shape[2:]), F.interpolate(aux, x.shape[2:], mode="bilinear")
+            return self.classifier(last, low)
+        return self.classifier(last)
 
 
 class DeepLabSegmenter(SemanticNetSegmenter):

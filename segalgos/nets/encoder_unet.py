@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segalgos.nets.blocks import DoubleConv
-from segalgos.nets.semantic_net import SemanticNet
+from segalgos.nets.semantic_net import CoarseNet
 
 __all__ = ["EncoderUNet"]
 
@@ -48,7 +48,7 @@ class UpBlock(nn.Module):
         return self.convs(x)  # (N, c_out, H, W)
 
 
-class EncoderUNet(SemanticNet):
+class EncoderUNet(CoarseNet):
     """U-Net whose contracting path is an encoder, such as one trained on ImageNet.
 
     Parameters
@@ -146,8 +146,8 @@ class EncoderUNet(SemanticNet):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Compute class scores.
+    def coarse_scores(self, x: Tensor) -> Tensor:
+        """Compute class scores on the finest map of the decoder.
 
         Parameters
         ----------
@@ -155,12 +155,10 @@ class EncoderUNet(SemanticNet):
 
         Returns
         -------
-        (N, n_classes, H, W) Tensor
-            Logits.
+        (N, n_classes, H / 2, W / 2) Tensor
+            Coarser after fewer steps. Sides are rounded up.
         """
-        size = x.shape[2:]
         *skips, x = self.encoder(x)  # strides 2 4 8 16, 32
         for block in self.up:
             x = block(x, skips.pop())  # (N, c, ...): 256 128 64 32 channels
-        x = self.head(x)  # (N, n_classes, H / 2, W / 2), or coarser after fewer steps
-        return F.interpolate(x, size=size, mode="bilinear")  # (N, n_classes, H, W)
+        return self.head(x)

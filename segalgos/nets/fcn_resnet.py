@@ -9,13 +9,12 @@ References
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segalgos import checks
 from segalgos.nets.encoders.resnet import RESNETS, ResNet
 from segalgos.nets.norm import BatchNorm2d
-from segalgos.nets.semantic_net import SemanticNet
+from segalgos.nets.semantic_net import CoarseNet
 
 __all__ = ["FCNHead", "FCNResNet", "reset_head"]
 
@@ -60,7 +59,7 @@ def reset_head(head: nn.Module, generator: torch.Generator | None = None) -> Non
             module.reset_parameters()
 
 
-class FCNResNet(SemanticNet):
+class FCNResNet(CoarseNet):
     """A fully convolutional network on a dilated ResNet, with torchvision's parameter names.
 
     Parameters
@@ -122,13 +121,14 @@ class FCNResNet(SemanticNet):
         *_, c_aux, c_last = self.backbone.channels
         self.classifier = FCNHead(c_last, n_classes)
         self.aux_classifier = FCNHead(c_aux, n_classes) if auxiliary else None
+        self.has_aux = auxiliary
         for head in filter(None, (self.classifier, self.aux_classifier)):
             reset_head(head, generator)
         # The head looks one cell further, and the interpolation from at most 11 pixels off.
         self.halo = -(-(self.backbone.reach + 8 + 11) // 8) * 8
 
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Compute class scores.
+    def coarse_scores(self, x: Tensor) -> Tensor:
+        """Compute class scores on the network's own grid.
 
         Parameters
         ----------
@@ -136,18 +136,14 @@ class FCNResNet(SemanticNet):
 
         Returns
         -------
-        (N, n_classes, H, W) Tensor, or two of them
-            Logits. In training with an auxiliary head: those of `forward_with_aux`.
+        (N, n_classes, H / 8, W / 8) Tensor
+            Sides are rounded up.
         """
-        if self.training and self.aux_classifier is not None:
-            return self.forward_with_aux(x)
-        size = x.shape[2:]
-        *_, x = self.backbone(x)  # (N, c, H / 8, W / 8)
-        x = self.classifier(x)  # (N, n_classes, H / 8, W / 8)
-        return F.interpolate(x, size, mode="bilinear")  # (N, n_classes, H, W)
+        *_, last = self.backbone(x)  # (N, c, H / 8, W / 8)
+        return self.classifier(last)
 
-    def forward_with_aux(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute class scores twice, for a loss that sums up both.
+    def coarse_scores_with_aux(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute class scores, and those of the auxiliary head.
 
         Parameters
         ----------
@@ -155,21 +151,10 @@ class FCNResNet(SemanticNet):
 
         Returns
         -------
-        logits : (N, n_classes, H, W) Tensor
-            Those of `forward`.
-        aux_logits : (N, n_classes, H, W) Tensor
-            Of the auxiliary head. The reference adds 0.5 of their loss.
-
-        Raises
-        ------
-        ValueError
-            If there is no auxiliary head.
+        scores : (N, n_classes, H / 8, W / 8) Tensor
+            Those of `coarse_scores`.
+        aux_scores : (N, n_classes, H / 8, W / 8) Tensor
+            The reference adds 0.5 of their loss.
         """
-        if self.aux_classifier is None:
-            raise ValueError("FCNResNet: there is no auxiliary head: build it with auxiliary=True.")
         *_, third, fourth = self.backbone(x)  # (N, c, H / 8, W / 8)
-        logits, aux_logits = (
-            F.interpolate(scores, x.shape[2:], mode="bilinear")
-            for scores in (self.classifier(fourth), self.aux_classifier(third))
-        )
-        return logits, aux_logits  # (N, n_classes, H, W)
+        return self.classifier(fourth), self.aux_classifier(third)

@@ -18,6 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from segalgos.nets.class_map import class_map
+from segalgos.nets.semantic_net import CoarseNet
 from segalgos.parallel import map_items
 from segalgos.training.augment import mirrored_window
 from segalgos.training.loop import threads_per_operation
@@ -28,7 +30,7 @@ THREADS_OF_A_LONE_TILE = 2
 #: Share of a window that the next one overlaps, if they are blended.
 OVERLAP = 0.25
 
-Write = Callable[[slice, slice, NDArray[np.float32]], None]
+Write = Callable[[slice, slice, NDArray], None]
 Prepare = Callable[[NDArray], NDArray[np.float32]]
 
 
@@ -47,7 +49,13 @@ def to_tensor(images: NDArray[np.float32]) -> Tensor:
 
 
 def for_each_tile(
-    network: nn.Module, image: NDArray, prepare: Prepare, write: Write, *, tile_size: int
+    network: nn.Module,
+    image: NDArray,
+    prepare: Prepare,
+    write: Write,
+    *,
+    tile_size: int,
+    classes: bool = False,
 ) -> None:
     """Compute the probabilities of classes in tiles that make up an image.
 
@@ -63,10 +71,16 @@ def for_each_tile(
         (h, w, K) float32 array, on any thread. Tiles do not overlap.
     tile_size : int
         Largest height and width of a tile or window.
+    classes : bool, default=False
+        Write the index of the most probable class in place of probabilities, (h, w) int.
+        That is faster.
     """
     if network.halo is None and max(image.shape[:2]) > tile_size:
+        if classes:
+            write = _with_largest(write)
         _blend_windows(network, image, prepare, write, tile_size)
         return
+    compute_window = _class_map if classes else _probabilities
     size = image.shape[:2]
 
     def compute(tile: tuple[slice, slice]) -> None:
@@ -78,7 +92,7 @@ def for_each_tile(
             slice(left, left + tile[1].stop - tile[1].start),
         )
         window = mirrored_window(image, row, column, height, width)
-        write(*tile, _probabilities(network, prepare(window), inside))
+        write(*tile, compute_window(network, prepare(window), inside))
 
     _map_tiles(compute, _tiles(network, size, tile_size))
 
@@ -104,6 +118,24 @@ def _probabilities(
         logits = network(to_tensor(window[None]).to(device))
         proba = logits[0, :, inside[0], inside[1]].float().softmax(dim=0)  # (K, h, w)
     return proba.permute(1, 2, 0).cpu().numpy()
+
+
+def _class_map(
+    network: nn.Module, window: NDArray[np.float32], inside: tuple[slice, slice]
+) -> NDArray[np.integer]:
+    """Index of the largest logit of a window, where it is asked for: (h, w)."""
+    device = next(network.parameters()).device
+    with torch.inference_mode():
+        x = to_tensor(window[None]).to(device)
+        if isinstance(network, CoarseNet):
+            return class_map(network.coarse_scores(x)[0], network.extent(window.shape[:2]), inside)
+        logits = network(x)[0]
+        return class_map(logits, logits.shape[1:], inside)
+
+
+def _with_largest(write: Write) -> Write:
+    """Make a function that takes probabilities of one that takes indices of classes."""
+    return lambda rows, columns, proba: write(rows, columns, proba.argmax(axis=-1))
 
 
 # --- tiles that give what the whole image would ------------------------------------------

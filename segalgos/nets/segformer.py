@@ -24,7 +24,7 @@ from segalgos.nets.encoders.mit import SIZES, MiT
 from segalgos.nets.encoders.mit_names import rename_mit_weights
 from segalgos.nets.norm import BatchNorm2d
 from segalgos.nets.semantic import SemanticNetSegmenter
-from segalgos.nets.semantic_net import SemanticNet
+from segalgos.nets.semantic_net import CoarseNet
 
 __all__ = ["SegFormer", "SegFormerSegmenter"]
 
@@ -124,7 +124,7 @@ def _project(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return F.linear(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
 
 
-class SegFormer(SemanticNet):
+class SegFormer(CoarseNet):
     """SegFormer B0 to B5.
 
     Parameters
@@ -197,8 +197,8 @@ class SegFormer(SemanticNet):
         self.segformer.reset_parameters(generator)
         self.decode_head.reset_parameters(generator)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Compute class scores.
+    def coarse_scores(self, x: Tensor) -> Tensor:
+        """Compute class scores on the network's own grid.
 
         Parameters
         ----------
@@ -206,11 +206,10 @@ class SegFormer(SemanticNet):
 
         Returns
         -------
-        (N, n_classes, H, W) Tensor
-            Logits.
+        (N, n_classes, H / 4, W / 4) Tensor
+            Sides are rounded up.
         """
-        logits = self.decode_head(self.segformer(x))  # (N, n_classes, H / 4, W / 4)
-        return F.interpolate(logits, size=x.shape[2:], mode="bilinear")  # (N, n_classes, H, W)
+        return self.decode_head(self.segformer(x))
 
     def _own_names(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Rename weights of NVlabs and of transformers 4."""

@@ -9,7 +9,6 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
@@ -17,13 +16,13 @@ from segalgos import checks
 from segalgos.base import Traits
 from segalgos.nets.fast_inference import fuse
 from segalgos.nets.semantic import SemanticNetSegmenter
-from segalgos.nets.semantic_net import SemanticNet
+from segalgos.nets.semantic_net import CoarseNet
 from segalgos.nets.unet import UNet
 
 __all__ = ["NetSegmenter", "PlainLogits"]
 
 
-class PlainLogits(SemanticNet):
+class PlainLogits(CoarseNet):
     """A network whose output is brought to the form that segmenters take.
 
     Parameters
@@ -40,8 +39,8 @@ class PlainLogits(SemanticNet):
         self.module = module
         self.stride = stride
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Compute class scores.
+    def coarse_scores(self, x: Tensor) -> Tensor:
+        """Compute class scores on the module's own grid.
 
         Parameters
         ----------
@@ -49,18 +48,33 @@ class PlainLogits(SemanticNet):
 
         Returns
         -------
-        (N, K, H, W) Tensor
-            Logits, interpolated bilinearly if the module's are of another size.
+        (N, K, h, w) Tensor
 
         Raises
         ------
         TypeError
             If the module gives nothing that is known to hold logits.
         """
-        logits = _find_logits(self.module(x))
-        if logits.shape[2:] == x.shape[2:]:
-            return logits
-        return F.interpolate(logits, x.shape[2:], mode="bilinear")
+        if isinstance(self.module, CoarseNet) and not self.training:
+            return self.module.coarse_scores(x)
+        return _find_logits(self.module(x))
+
+    def extent(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Find what the grid of scores spans.
+
+        Parameters
+        ----------
+        size : tuple of int
+            Height and width of the input.
+
+        Returns
+        -------
+        tuple of int
+            In pixels.
+        """
+        if isinstance(self.module, CoarseNet) and not self.training:
+            return self.module.extent(size)
+        return size
 
 
 def _find_logits(output: Any) -> Tensor:

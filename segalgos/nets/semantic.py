@@ -479,15 +479,17 @@ class SemanticNetSegmenter(SemanticSegmenter):
         """Most probable class of each pixel; needs no array of all probabilities."""
         labels = np.empty(image.shape[:2], np.int32)
 
-        def write(rows: slice, columns: slice, tile: NDArray[np.float32]) -> None:
-            labels[rows, columns] = classes[tile.argmax(axis=-1)]
+        def write(rows: slice, columns: slice, tile: NDArray[np.integer]) -> None:
+            labels[rows, columns] = classes[tile]
 
-        self._for_each_tile(network, image, write)
+        self._for_each_tile(network, image, write, classes=True)
         return labels
 
-    def _for_each_tile(self, network: nn.Module, image: NDArray, write: Callable) -> None:
+    def _for_each_tile(
+        self, network: nn.Module, image: NDArray, write: Callable, *, classes: bool = False
+    ) -> None:
         prepare = self._standardiser(image)
-        for_each_tile(network, image, prepare, write, tile_size=self.tile_size)
+        for_each_tile(network, image, prepare, write, tile_size=self.tile_size, classes=classes)
 
     # --- state ---------------------------------------------------------------------------
 
