@@ -13,9 +13,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-import torch.nn.functional as F
+from numba import njit
+from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from segalgos.parallel import map_strips
 
 __all__ = ["TrainableWinogradConv2d", "WinogradConv2d"]
 
@@ -50,31 +54,59 @@ FEWEST_CHANNELS = 256
 LARGEST_DILATION = 4
 # Share of the direct convolution's multiplications from which on that one is faster.
 LARGEST_SHARE = 0.6
-# Values of a transformed map held at a time: they stay in the processor's cache.
-BAND_VALUES = 6_000_000
+# Values of a transformed map held at a time. With fewer, the kernel would be read from memory
+# again and again: that of 2048 to 512 channels has 38 million values.
+BAND_VALUES = 24_000_000
+# Between the 36 values of a tile: at a power of two, they would share few places of the cache.
+SPARE = 144
+# Channels of a tile that are transformed at a time.
+LANES = 128
+# Tiles that a thread transforms at a time.
+TILES_OF_A_STRIP = 32
 
 
 class _Matrices(NamedTuple):
-    """Transforms of rows, then columns: both in one matrix, applied to tiles as vectors."""
+    """Transforms of lines, which are applied to rows, then to columns: float arrays (n, 6)."""
 
-    to_tiles: Tensor  # (36, 36)
-    kernel: Tensor  # (36, 9)
-    from_tiles: Tensor  # (16, 36)
+    to_tiles: NDArray  # (6, 6), B^T of the paper
+    back_to_map: NDArray  # (6, 6), B
+    kernel: NDArray  # (6, 6), G and three columns of zeros
+    back_to_kernel: NDArray  # (3, 6), G^T
+    from_tiles: NDArray  # (4, 6), A^T
+    spread: NDArray  # (6, 6), A and two columns of zeros
 
 
 @lru_cache(maxsize=4)
-def _matrices(dtype: torch.dtype) -> _Matrices:
-    # Not within inference mode, whose tensors no gradient may be computed with.
-    with torch.inference_mode(False), torch.device("cpu"):
-        matrices = (torch.tensor(m, dtype=torch.float64) for m in (INPUT, KERNEL, OUTPUT))
-        return _Matrices(*(torch.kron(m, m).to(dtype) for m in matrices))
+def _matrices(dtype: np.dtype) -> _Matrices:
+    to_tiles, kernel, from_tiles = (np.array(m, dtype) for m in (INPUT, KERNEL, OUTPUT))
+
+    def wide(matrix: NDArray) -> NDArray:
+        return np.pad(matrix, ((0, 0), (0, TILE - matrix.shape[1])))
+
+    return _Matrices(
+        to_tiles,
+        np.ascontiguousarray(to_tiles.T),
+        wide(kernel),
+        np.ascontiguousarray(kernel.T),
+        from_tiles,
+        wide(from_tiles.T),
+    )
 
 
 def _transform_kernel(weight: Tensor) -> Tensor:
     """(c_out, c_in, 3, 3) to (36, c_in, c_out), G g G^T of eq. (8)."""
-    c_out, c_in = weight.shape[:2]
-    flat = weight.permute(2, 3, 1, 0).reshape(9, c_in * c_out)
-    return (_matrices(weight.dtype).kernel @ flat).view(TILE**2, c_in, c_out)
+    values = weight.detach().permute(1, 2, 3, 0).contiguous().numpy()  # (c_in, 3, 3, c_out)
+    tiling = _Tiling(len(values), (3, 3), 1, 1)  # a tile for each channel of the input
+    return tiling.transformed(values, _matrices(values.dtype).kernel, 3, 0, (0, len(values)))
+
+
+def _kernel_gradient(products: Tensor) -> Tensor:
+    """Gradient (c_out, c_in, 3, 3) from that of the transformed kernel."""
+    _, c_in, c_out = products.shape
+    found = np.zeros((c_in, 3, 3, c_out), products.numpy().dtype)
+    tiling = _Tiling(c_in, (3, 3), 1, 1)
+    tiling.add(products, _matrices(found.dtype).back_to_kernel, 0, found, (0, c_in))
+    return torch.from_numpy(found).permute(3, 0, 1, 2).contiguous()
 
 
 @dataclass(frozen=True)
@@ -83,7 +115,7 @@ class _Tiling:
 
     A convolution dilated by d is d * d ordinary ones, of the map's every d-th row and column:
     its phases p, q. Cell ((4 i + u) d + p, (4 j + v) d + q) of the padded map is cell (u, v) of
-    tile i, j of the phase.
+    tile i, j of the phase. Tiles are numbered by image, i, p, j, q.
 
     Parameters
     ----------
@@ -106,10 +138,16 @@ class _Tiling:
         return height, width
 
     @property
-    def n_tiles(self) -> tuple[int, int]:
-        """Rows and columns of tiles of each phase."""
+    def shape(self) -> tuple[int, int, int]:
+        """Rows and columns of tiles of each phase, and the dilation."""
         rows, columns = (-(-n // (STEP * self.dilation)) for n in self.size_out)
-        return rows, columns
+        return rows, columns, self.dilation
+
+    @property
+    def n_tiles(self) -> int:
+        """Tiles of all images and phases."""
+        rows, columns, _ = self.shape
+        return self.n * rows * columns * self.dilation**2
 
     @property
     def share(self) -> float:
@@ -117,87 +155,200 @@ class _Tiling:
         height, width = self.size_out
         if height < 1 or width < 1:
             return float("inf")
-        rows, columns = self.n_tiles
-        return TILE**2 * rows * columns * self.dilation**2 / (9 * height * width)
+        return TILE**2 * self.n_tiles / (9 * self.n * height * width)
 
-    def bands(self, n_channels: int) -> Iterator[slice]:
-        """Rows of tiles to be computed at a time."""
-        rows, columns = self.n_tiles
-        values_a_row = TILE**2 * self.n * self.dilation**2 * columns * n_channels
-        step = max(1, BAND_VALUES // values_a_row)
-        for start in range(0, rows, step):
-            yield slice(start, min(start + step, rows))
+    def bands(self, n_channels: int) -> Iterator[tuple[int, int]]:
+        """First and last tile, exclusive, of what is computed at a time."""
+        step = max(1, BAND_VALUES // (TILE**2 * n_channels))
+        for start in range(0, self.n_tiles, step):
+            yield start, min(start + step, self.n_tiles)
 
-    def tiles(self, x: Tensor) -> Tensor:
-        """(n, c, H, W) to a view (6, 6, n, rows, d, columns, d, c): u v n i p j q c."""
-        d, pad = self.dilation, self.padding
-        n_tiles = self.n_tiles
-        below, right = ((STEP * n_tiles[axis] + 2) * d - pad - self.size[axis] for axis in (0, 1))
-        x = F.pad(x.permute(0, 2, 3, 1), (0, 0, pad, right, pad, below)).contiguous()
-        s_n, s_h, s_w, s_c = x.stride()
-        return x.as_strided(  # tiles overlap by 2
-            (TILE, TILE, self.n, n_tiles[0], d, n_tiles[1], d, x.shape[-1]),
-            (d * s_h, d * s_w, s_n, STEP * d * s_h, s_h, STEP * d * s_w, s_w, s_c),
-        )
+    def transformed(
+        self, x: NDArray, matrix: NDArray, n_cells: int, padding: int, band: tuple[int, int]
+    ) -> Tensor:
+        """Cut a band of tiles from a map (n, H, W, c), and transform them to (36, tiles, c)."""
+        start, stop = band
+        n, c = stop - start, x.shape[-1]
+        tiles = np.empty((TILE**2, n * c + SPARE), x.dtype)
 
-    def new_output(self, like: Tensor, c_out: int) -> Tensor:
-        """Empty blocks of the output, (n, rows, 4, d, columns, 4, d, c): n i u p j v q c."""
-        rows, columns = self.n_tiles
-        d = self.dilation
-        return like.new_empty(self.n, rows, STEP, d, columns, STEP, d, c_out)
+        def fill(first: int, last: int) -> None:
+            _cut_tiles(x, matrix, n_cells, padding, self.shape, start, first, last, tiles)
 
-    def output(self, blocks: Tensor) -> Tensor:
-        """The blocks as a map (n, c, H', W') in channels-last memory."""
-        rows, columns = self.n_tiles
-        height, width = self.size_out
-        step = STEP * self.dilation
-        y = blocks.view(self.n, rows * step, columns * step, -1)[:, :height, :width]
-        return y.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+        map_strips(fill, n, TILES_OF_A_STRIP)
+        return torch.from_numpy(tiles)[:, : n * c].view(TILE**2, n, c)
 
-    def blocks(self, y: Tensor) -> Tensor:
-        """A map of the output's size to a view (4, 4, n, rows, d, columns, d, c)."""
-        rows, columns = self.n_tiles
-        d = self.dilation
-        below, right = (STEP * d * count - n for count, n in zip((rows, columns), self.size_out))
-        y = F.pad(y.permute(0, 2, 3, 1), (0, 0, 0, right, 0, below)).contiguous()
-        y = y.view(self.n, rows, STEP, d, columns, STEP, d, y.shape[-1])  # n i u p j v q c
-        return y.permute(2, 5, 0, 1, 3, 4, 6, 7)
+    def add(
+        self, products: Tensor, matrix: NDArray, padding: int, y: NDArray, band: tuple[int, int]
+    ) -> None:
+        """Transform products (36, tiles, c) back, and add them to a map (n, H', W', c)."""
+        start, stop = band
+        tiles = products.numpy()
+
+        def fill(first: int, last: int) -> None:
+            _join_tiles(tiles, matrix, padding, self.shape, start, first, last, y)
+
+        # Tiles of 6 cells overlap: no two threads may add to the same.
+        map_strips(fill, stop - start, TILES_OF_A_STRIP if len(matrix) == STEP else stop - start)
+
+
+def _channels_last(x: Tensor) -> NDArray:
+    """(n, c, H, W) to (n, H, W, c), contiguous."""
+    return x.detach().permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def _convolve(x: Tensor, kernel: Tensor, bias: Tensor | None, tiling: _Tiling) -> Tensor:
     """Eq. (8), summed over channels by eq. (12): the kernel is transformed already."""
     _, c, c_out = kernel.shape
-    to_tiles, _, from_tiles = _matrices(x.dtype)
-    tiles, y = tiling.tiles(x), tiling.new_output(x, c_out)
+    values = _channels_last(x)
+    matrices = _matrices(values.dtype)
+    y = np.empty((tiling.n, *tiling.size_out, c_out), values.dtype)
+    y[:] = 0 if bias is None else bias.detach().numpy()
     for band in tiling.bands(max(c, c_out)):
-        part = tiles[:, :, :, band]
-        values = part.reshape(TILE**2, -1)
-        transformed = (to_tiles @ values).view(TILE**2, -1, c)
-        products = torch.bmm(transformed, kernel).flatten(1)  # (36, tiles * c_out)
-        found = (from_tiles @ products).view(STEP, STEP, *part.shape[2:7], c_out)
-        found = found.permute(2, 3, 0, 4, 5, 1, 6, 7)  # n i u p j v q c
-        target = y[:, band]
-        if bias is None:
-            target.copy_(found)
-        else:
-            torch.add(found, bias, out=target)
-    return tiling.output(y)
+        tiles = tiling.transformed(values, matrices.to_tiles, TILE, tiling.padding, band)
+        tiling.add(torch.bmm(tiles, kernel), matrices.from_tiles, 0, y, band)
+    return torch.from_numpy(y).permute(0, 3, 1, 2)
 
 
-def _weight_gradient(x: Tensor, gradient: Tensor, tiling: _Tiling) -> Tensor:
-    """Gradient (c_out, c, 3, 3) of the weights, from the same tiles as the output."""
-    c, c_out = x.shape[1], gradient.shape[1]
-    to_tiles, kernel, from_tiles = _matrices(x.dtype)
-    tiles, blocks = tiling.tiles(x), tiling.blocks(gradient)
-    products = x.new_zeros(TILE**2, c, c_out)
+def _gradients(
+    x: Tensor, kernel: Tensor, gradient: Tensor, tiling: _Tiling, wanted: tuple[bool, bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients of the map, and (c_out, c, 3, 3) of the weights.
+
+    Each step of `_convolve` is linear: these are its transposes, in reverse order.
+    """
+    _, c, c_out = kernel.shape
+    values, gradients = _channels_last(x), _channels_last(gradient)
+    matrices = _matrices(values.dtype)
+    x_gradient, products = np.zeros_like(values) if wanted[0] else None, None
     for band in tiling.bands(max(c, c_out)):
-        values = tiles[:, :, :, band].reshape(TILE**2, -1)
-        inputs = (to_tiles @ values).view(TILE**2, -1, c)
-        values = blocks[:, :, :, band].reshape(STEP**2, -1)
-        outputs = (from_tiles.T @ values).view(TILE**2, -1, c_out)
-        products.baddbmm_(inputs.transpose(1, 2), outputs)
-    weight = (kernel.T @ products.flatten(1)).view(3, 3, c, c_out)
-    return weight.permute(3, 2, 0, 1).contiguous()
+        outputs = tiling.transformed(gradients, matrices.spread, STEP, 0, band)
+        if x_gradient is not None:
+            inputs = torch.bmm(outputs, kernel.transpose(1, 2))
+            tiling.add(inputs, matrices.back_to_map, tiling.padding, x_gradient, band)
+        if wanted[1]:
+            inputs = tiling.transformed(values, matrices.to_tiles, TILE, tiling.padding, band)
+            found = torch.bmm(inputs.transpose(1, 2), outputs)
+            products = found if products is None else products.add_(found)
+    return (
+        None if x_gradient is None else torch.from_numpy(x_gradient).permute(0, 3, 1, 2),
+        None if products is None else _kernel_gradient(products),
+    )
+
+
+# --- kernels ------------------------------------------------------------------------------
+#
+# LANES channels of a tile at a time, so that the processor's first cache holds them. Indices
+# are unsigned: a negative one would count from the end, and the test for it keeps a loop from
+# being done by vector instructions.
+
+
+@njit(nogil=True, cache=True, fastmath={"contract"})
+def _combine(weights, source, start, step, target, at, width):
+    """Weighted sum of 6 vectors that lie `step` apart."""
+    a, b, c, d, e, f = weights
+    two, three, four, five = np.uint64(2), np.uint64(3), np.uint64(4), np.uint64(5)
+    for k in range(width):
+        s = start + k
+        target[at + k] = (
+            a * source[s]
+            + b * source[s + step]
+            + c * source[s + two * step]
+            + d * source[s + three * step]
+            + e * source[s + four * step]
+            + f * source[s + five * step]
+        )
+
+
+@njit(nogil=True, cache=True)
+def _row(matrix, r):
+    """A row of a matrix of 6 columns, as numbers that stay in registers."""
+    return matrix[r, 0], matrix[r, 1], matrix[r, 2], matrix[r, 3], matrix[r, 4], matrix[r, 5]
+
+
+@njit(nogil=True, cache=True)
+def _transform(matrix, source, half, target, at, step_row, step_column, width):
+    """Multiply a tile of 6 x 6 vectors by a matrix from the left, and by its transpose."""
+    lanes = np.uint64(LANES)
+    n_rows = np.uint64(len(matrix))
+    six = np.uint64(6)
+    for r in range(n_rows):
+        weights = _row(matrix, r)
+        for v in range(six):
+            start, to = v * lanes, (r * six + v) * lanes
+            _combine(weights, source, start, six * lanes, half, to, width)
+    for v in range(n_rows):
+        weights = _row(matrix, v)
+        for r in range(n_rows):
+            to = at + r * step_row + v * step_column
+            _combine(weights, half, r * six * lanes, lanes, target, to, width)
+
+
+@njit(nogil=True, cache=True)
+def _place(number, shape):
+    """Image, row and column of the first cell of a tile in a map without padding."""
+    rows, columns, d = shape
+    number, q = divmod(number, d)
+    number, j = divmod(number, columns)
+    number, p = divmod(number, d)
+    image, i = divmod(number, rows)
+    return image, STEP * i * d + p, STEP * j * d + q
+
+
+@njit(nogil=True, cache=True)
+def _cut_tiles(x, matrix, n_cells, padding, shape, start, first, last, tiles):
+    """Tiles of `n_cells` x `n_cells` cells, transformed to 6 x 6, to ``tiles[:, first:last]``."""
+    _, height, width, n_channels = x.shape
+    d = shape[2]
+    flat, step = tiles.reshape(-1), np.uint64(tiles.shape[1])
+    patch = np.zeros(TILE * TILE * LANES, x.dtype)
+    half = np.empty_like(patch)
+    for t in range(first, last):
+        image, row, column = _place(start + t, shape)
+        for c in range(0, n_channels, LANES):
+            lanes = np.uint64(min(LANES, n_channels - c))
+            for u in range(n_cells):
+                y_at = row + u * d - padding
+                for v in range(n_cells):
+                    x_at = column + v * d - padding
+                    at = np.uint64((u * TILE + v) * LANES)
+                    if 0 <= y_at < height and 0 <= x_at < width:
+                        cell = x[image, y_at, x_at]
+                        for k in range(lanes):
+                            patch[at + k] = cell[np.uint64(c) + k]
+                    else:
+                        for k in range(lanes):
+                            patch[at + k] = 0
+            at = np.uint64(t * n_channels + c)
+            _transform(matrix, patch, half, flat, at, np.uint64(TILE) * step, step, lanes)
+
+
+@njit(nogil=True, cache=True)
+def _join_tiles(products, matrix, padding, shape, start, first, last, y):
+    """``products[:, first:last]``, transformed to square tiles that are added to a map."""
+    _, height, width, n_channels = y.shape
+    n_cells, d = len(matrix), shape[2]
+    flat, step = products.reshape(-1), products.shape[1] * n_channels
+    patch = np.empty(TILE * TILE * LANES, y.dtype)
+    half, cells = np.empty_like(patch), np.empty_like(patch)
+    size, size_row = np.uint64(LANES), np.uint64(TILE * LANES)
+    for t in range(first, last):
+        image, row, column = _place(start + t, shape)
+        for c in range(0, n_channels, LANES):
+            lanes = np.uint64(min(LANES, n_channels - c))
+            for r in range(TILE * TILE):
+                at, found = np.uint64(r * LANES), np.uint64(r * step + t * n_channels + c)
+                for k in range(lanes):
+                    patch[at + k] = flat[found + k]
+            _transform(matrix, patch, half, cells, np.uint64(0), size_row, size, lanes)
+            for u in range(n_cells):
+                y_at = row + u * d - padding
+                for v in range(n_cells):
+                    x_at = column + v * d - padding
+                    if 0 <= y_at < height and 0 <= x_at < width:
+                        cell = y[image, y_at, x_at]
+                        at = np.uint64((u * TILE + v) * LANES)
+                        for k in range(lanes):
+                            cell[np.uint64(c) + k] += cells[at + k]
 
 
 class _Convolution(torch.autograd.Function):
@@ -205,26 +356,17 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, tiling: _Tiling) -> Tensor:
-        ctx.save_for_backward(x, weight)
+        kernel = _transform_kernel(weight)
+        ctx.save_for_backward(x, kernel)
         ctx.tiling = tiling
-        return _convolve(x, _transform_kernel(weight), None, tiling)
+        return _convolve(x, kernel, None, tiling)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        x, weight = ctx.saved_tensors
-        tiling = ctx.tiling
-        x_gradient = weight_gradient = None
-        if ctx.needs_input_grad[0]:
-            # Correlation becomes convolution: the kernel is turned round, channels swapped.
-            turned = weight.flip(2, 3).transpose(0, 1)
-            back = _Tiling(
-                tiling.n, tiling.size_out, tiling.dilation, 2 * tiling.dilation - tiling.padding
-            )
-            x_gradient = _convolve(gradient, _transform_kernel(turned), None, back)
-        if ctx.needs_input_grad[1]:
-            weight_gradient = _weight_gradient(x, gradient, tiling)
-        return x_gradient, weight_gradient, None
+        x, kernel = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[:2]
+        return *_gradients(x, kernel, gradient, ctx.tiling, wanted), None
 
 
 class _TiledConv2d(nn.Module):
@@ -312,7 +454,7 @@ class WinogradConv2d(_TiledConv2d):
 
     def __init__(self, conv: nn.Conv2d):
         super().__init__(conv)
-        kernel = _transform_kernel(conv.weight.detach().double()).to(conv.weight)
+        kernel = _transform_kernel(conv.weight.double()).to(conv.weight.dtype)
         self.register_buffer("kernel", kernel, persistent=False)
 
     def _in_tiles(self, x: Tensor, tiling: _Tiling) -> Tensor:
@@ -330,27 +472,13 @@ class TrainableWinogradConv2d(_TiledConv2d):
     Notes
     -----
     As `WinogradConv2d`, but the kernel is transformed anew in each pass. Both gradients need a
-    quarter of the multiplications, too: that of the map is a convolution with the kernel turned
-    round; that of the kernel is the sum over tiles of the products of the transformed map and
-    the transformed gradient of the output, transformed back.
+    quarter of the multiplications, too, from the gradient of the output in tiles: that of the
+    map is their products with the transformed kernel, that of the kernel the sum over tiles of
+    their products with the transformed map, each transformed back. The transformed kernel is
+    kept from one pass to the other.
 
     There are no second derivatives.
     """
-
-    @staticmethod
-    def suits(conv: nn.Module) -> bool:
-        """Tell if a layer is a convolution that can be computed this way, and is faster then.
-
-        Parameters
-        ----------
-        conv : torch.nn.Module
-
-        Returns
-        -------
-        bool
-        """
-        # With more padding, the gradient of the map would have to be cut.
-        return _TiledConv2d.suits(conv) and conv.padding[0] <= 2 * conv.dilation[0]
 
     def _in_tiles(self, x: Tensor, tiling: _Tiling) -> Tensor:
         y = _Convolution.apply(x, self.conv.weight, tiling)

@@ -36,7 +36,7 @@ def test_equals_the_direct_convolution(
 
 @pytest.mark.parametrize("band_values", [1, 6_000_000])
 @pytest.mark.parametrize("dilation", [1, 2, 3])
-@pytest.mark.parametrize("padding", [0, 1, 2])
+@pytest.mark.parametrize("padding", [0, 2, 5])
 @pytest.mark.parametrize("size", [(7, 9), (16, 23)])
 def test_gradients_equal_those_of_the_direct_convolution(
     size, padding, dilation, band_values, never_direct, monkeypatch
@@ -100,8 +100,6 @@ def test_which_convolutions_suit():
     def suits(*channels, **options):
         return WinogradConv2d.suits(nn.Conv2d(*channels, **({"kernel_size": 3} | options)))
 
-    assert TrainableWinogradConv2d.suits(nn.Conv2d(256, 256, 3, padding=2))
-    assert not TrainableWinogradConv2d.suits(nn.Conv2d(256, 256, 3, padding=3))
     assert suits(256, 256)
     assert suits(256, 512, padding=4, dilation=4)
     assert suits(256, 256, padding=(3, 3))
