@@ -9,6 +9,7 @@ Everything is computed in float32, whatever the logits came in.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -104,8 +105,55 @@ class CrossEntropyLoss(_PixelLoss):
     The mean over pixels is weighted: divided by the sum of the weights, as in torch.
     """
 
-    def _value(self, log_p: Tensor, labels: Tensor, pixel_weight: Tensor) -> Tensor:
-        return self._mean(-log_p.gather(1, labels), labels, pixel_weight)
+    def forward(self, logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Compute the loss.
+
+        Parameters
+        ----------
+        logits : (N, K, H, W) Tensor
+        labels : (N, H, W) Tensor of integers
+            Classes 0..K-1, -1 where ignored.
+        weight : (N, H, W) Tensor, optional
+            Weights of pixels.
+
+        Returns
+        -------
+        () Tensor of float32
+        """
+        valid, labels = labels >= 0, labels.long().clamp(min=0)  # (N, H, W)
+        pixel_weight = valid.float() if weight is None else torch.where(valid, weight.float(), 0.0)
+        if self.class_weight is not None:
+            pixel_weight = pixel_weight * self.class_weight.float()[labels]
+        return _CrossEntropy.apply(logits.float(), labels, pixel_weight)
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """Weighted mean of cross-entropies, with a gradient in few passes over the logits."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+        ctx.axis, by_pixel = 1, logits
+        if logits.is_contiguous(memory_format=torch.channels_last):
+            ctx.axis, by_pixel = 3, logits.permute(0, 2, 3, 1)  # as it lies in memory
+        labels, weight = labels.unsqueeze(ctx.axis), weight.unsqueeze(ctx.axis)
+        log_p = F.log_softmax(by_pixel, dim=ctx.axis)
+        values = torch.where(weight > 0, -log_p.gather(ctx.axis, labels) * weight, 0.0)
+        total = weight.sum()
+        total = torch.where(total > 0, total, 1.0)
+        ctx.save_for_backward(log_p, labels, weight / total)
+        return values.sum() / total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        log_p, labels, share = ctx.saved_tensors
+        found = log_p.exp()
+        found.scatter_add_(ctx.axis, labels, found.new_full((), -1.0).expand_as(labels))
+        found *= share * gradient
+        ignored = share == 0
+        if ignored.any():  # their logits may be no numbers
+            found.masked_fill_(ignored, 0.0)
+        return found.permute(0, 3, 1, 2) if ctx.axis == 3 else found, None, None
 
 
 class FocalLoss(_PixelLoss):

@@ -75,6 +75,16 @@ def test_cross_entropy_equals_torch(case):
     torch.testing.assert_close(CrossEntropyLoss(class_weight)(logits, labels), expected)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_gradient_of_cross_entropy_equals_torch(case, layout):
+    logits, labels, _, class_weight = case
+    logits = logits.detach().to(memory_format=layout).requires_grad_()
+    found = CrossEntropyLoss(class_weight)(logits, labels)
+    expected = F.cross_entropy(logits, labels, weight=class_weight, ignore_index=-1)
+    (gradient,), (torchs,) = (torch.autograd.grad(3 * loss, logits) for loss in (found, expected))
+    torch.testing.assert_close(gradient, torchs)
+
+
 def test_focal_alpha_scales_and_gamma_zero_is_cross_entropy(case):
     logits, labels, weight, class_weight = case
     expected = CrossEntropyLoss(class_weight)(logits, labels, weight)
