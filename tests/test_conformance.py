@@ -1037,7 +1037,10 @@ class WrongTags(Threshold):
 # --- the tests ---------------------------------------------------------------------------
 
 
-@parametrize_with_checks([cls.small() for cls in all_segmenters()])
+# Those that train a network are in nets/test_conformance.py: each takes as long as many others.
+@parametrize_with_checks(
+    [cls.small() for cls in all_segmenters() if cls.traits.family not in ("nets", "instances")]
+)
 def test_catalogue_conforms(segmenter, check):
     check(segmenter)
 

@@ -138,11 +138,12 @@ def wait_until(condition, seconds=60):
     return condition()
 
 
-def test_killed_twenty_times_nothing_is_torn_lost_or_left(environment, tiny, tmp_path):
+@pytest.mark.parametrize("n_kills", [6, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_many_times_nothing_is_torn_lost_or_left(n_kills, environment, tiny, tmp_path):
     rng = np.random.default_rng(0)
     path = tmp_path / "results.jsonl"
     known = []
-    for i in range(20):
+    for i in range(n_kills):
         run = start(environment, tiny, tmp_path, "--seeds", "200")
         if i % 2:  # half of the kills come at any time, half around the end of a cell
             n = path.stat().st_size if path.exists() else 0
@@ -158,7 +159,7 @@ def test_killed_twenty_times_nothing_is_torn_lost_or_left(environment, tiny, tmp
         assert rows[: len(known)] == known  # what was finished stays as it was
         known = rows
     keys = [row["key"] for row in known]
-    assert len(keys) == len(set(keys)) >= 10  # and is not run again
+    assert len(keys) == len(set(keys)) >= n_kills // 2  # and is not run again
     assert all(row["status"] == "ok" for row in known)
 
 

@@ -7,17 +7,11 @@ import pytest
 from skimage import data
 
 from segalgos import Prompts
-from segalgos.conformance import parametrize_with_checks
 from segalgos.graph.contrast import contrast_beta, contrast_weights
 from segalgos.graph.grab_cut import grab_cut
 from segalgos.graph.graph_cut import GraphCutSegmenter, graph_cut
 from segalgos.graph.max_flow import half_neighborhood
 from segalgos.parallel import thread_limit
-
-
-@parametrize_with_checks([GraphCutSegmenter.small()])
-def test_conformance(segmenter, check):
-    check(segmenter)
 
 
 def _scene(shape=(30, 40), n_labels=2, n_channels=3, seed=0):

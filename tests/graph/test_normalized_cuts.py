@@ -11,7 +11,6 @@ from skimage import data
 from skimage import graph as skimage_graph
 
 from segalgos import slic
-from segalgos.conformance import parametrize_with_checks
 from segalgos.graph import normalized_cuts as module
 from segalgos.graph.normalized_cuts import (
     NormalizedCutsSegmenter,
@@ -21,11 +20,6 @@ from segalgos.graph.normalized_cuts import (
 )
 from segalgos.parallel import thread_limit
 from segalgos.region_graph import region_graph
-
-
-@parametrize_with_checks([NormalizedCutsSegmenter.small()])
-def test_conforms(segmenter, check):
-    check(segmenter)
 
 
 def _value(weights, segments):

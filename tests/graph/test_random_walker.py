@@ -12,18 +12,12 @@ from skimage import data
 from skimage.segmentation import random_walker as skimage_random_walker
 from sklearn.exceptions import ConvergenceWarning
 
-from segalgos.conformance import parametrize_with_checks
 from segalgos.graph import random_walker as module
 from segalgos.graph._coarsening import coarsen, graph_of_even_nodes, totals
 from segalgos.graph._multigrid import Multigrid
 from segalgos.graph.random_walker import RandomWalkerSegmenter, random_walker
 from segalgos.parallel import thread_limit
 from segalgos.results import Prompts
-
-
-@parametrize_with_checks([RandomWalkerSegmenter.small()])
-def test_conforms(segmenter, check):
-    check(segmenter)
 
 
 def _direct(image, seeds, beta, spacing, mask):
