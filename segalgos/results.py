@@ -9,12 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from segalgos.files import MAX_PIXELS
-
 __all__ = ["Hierarchy", "Instances", "Prompts"]
-
-#: Polygons may reach beyond their image, but not so far that drawing them overflows.
-MAX_COORDINATE = 10**9
 
 
 def _finite(values: ArrayLike, dtype: type, shape: tuple, what: str) -> NDArray:
@@ -170,21 +165,21 @@ class Instances:
             With ``image_id, category_id, segmentation`` (run-length code, column-major),
             ``bbox`` (x, y, width, height), ``area, score, iscrowd``. Nothing is lost.
         """
+        from segalgos import rle  # compiled kernels, which most of who imports this can do without
+
+        runs = rle.encode(self.masks)
+        codes, areas = rle.write(runs, compressed=compressed), rle.areas(runs)
         annotations = []
         for i in range(len(self)):
             row0, col0, row1, col1 = (float(v) for v in self.boxes[i])
-            counts = _run_lengths(self.masks[i])
             annotations.append(
                 {
                     "id": i + 1,
                     "image_id": image_id,
                     "category_id": int(self.classes[i]),
-                    "segmentation": {
-                        "size": list(self.shape),
-                        "counts": _compress(counts) if compressed else counts,
-                    },
+                    "segmentation": codes[i],
                     "bbox": [col0, row0, col1 - col0, row1 - row0],
-                    "area": int(self.masks[i].sum()),
+                    "area": int(areas[i]),
                     "score": float(self.scores[i]),
                     "iscrowd": 0,
                 }
@@ -212,13 +207,13 @@ class Instances:
         Raises
         ------
         ValueError
-            If a code does not add up to its image, a vertex is not finite, or sizes
-            disagree; names the annotation.
+            If a code does not add up to its image, a vertex is not finite or far beyond the
+            image, or sizes disagree; names the annotation.
 
         Notes
         -----
-        A polygon covers the pixels whose centres it holds; parts of one annotation are
-        joined.
+        Polygons are drawn as by COCO's evaluation, with vertices rounded to fifths of a pixel;
+        parts of one annotation are joined.
         """
         masks, scores, classes, boxes = [], [], [], []
         for i, annotation in enumerate(annotations):
@@ -265,83 +260,23 @@ def _boxes_of(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
     return boxes
 
 
-def _run_lengths(mask: NDArray[np.bool_]) -> list[int]:
-    """COCO's counts: column-major runs, beginning with background."""
-    flat = mask.ravel(order="F")
-    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    counts = np.diff(np.concatenate([[0], edges, [flat.size]])).tolist()
-    return [0, *counts] if flat.size and flat[0] else counts
-
-
-def _compress(counts: list[int]) -> str:
-    """COCO's string: differences to two runs before, 5 bits a character from '0' on."""
-    text = []
-    for i, count in enumerate(counts):
-        value = count - counts[i - 2] if i > 2 else count
-        while True:
-            bits = value & 0x1F
-            value >>= 5
-            done = value == (-1 if bits & 0x10 else 0)
-            text.append(chr(48 + (bits if done else bits | 0x20)))
-            if done:
-                break
-    return "".join(text)
-
-
-def _decompress(text: str, where: str) -> list[int]:
-    counts: list[int] = []
-    value = shift = 0
-    for character in text:
-        bits = ord(character) - 48
-        if not 0 <= bits < 64 or shift > 60:
-            raise ValueError(f"{where}['counts'] is no COCO run-length string: it is damaged.")
-        value |= (bits & 0x1F) << shift
-        shift += 5
-        if not bits & 0x20:
-            if bits & 0x10:
-                value -= 1 << shift
-            counts.append(value + counts[-2] if len(counts) > 2 else value)
-            value = shift = 0
-    if shift:
-        raise ValueError(f"{where}['counts'] ends within a number: it is truncated.")
-    return counts
-
-
 def _decode(segmentation: Any, shape: tuple[int, int] | None, where: str) -> NDArray[np.bool_]:
     """One mask of a COCO ``segmentation``; everything is checked before memory is taken."""
-    if isinstance(segmentation, dict):
-        size, counts = segmentation.get("size"), segmentation.get("counts")
-        if isinstance(counts, bytes):
-            counts = counts.decode("ascii", "replace")
-        if isinstance(counts, str):
-            counts = _decompress(counts, where)
-        height, width = (int(n) for n in _finite(size, int, (2,), f"{where}['size']"))
-        if shape is not None and (height, width) != tuple(shape):
-            raise ValueError(f"{where} is for an image of {height, width}, expected {shape}.")
-        if not 0 <= height * width <= MAX_PIXELS or height < 0:
-            raise ValueError(f"{where} claims an image of {height} x {width} pixels.")
-        runs = _finite(counts, np.int64, (None,), f"{where}['counts']")
-        if (runs < 0).any() or (runs > height * width).any() or runs.sum() != height * width:
-            raise ValueError(f"{where}: its runs do not add up to {height} x {width} pixels.")
-        values = np.arange(len(runs)) % 2 == 1
-        return np.repeat(values, runs).reshape(width, height).T.copy()
-    if shape is None:
-        raise ValueError(f"{where} is a polygon: pass shape=(H, W) of the image.")
-    from skimage.draw import polygon
+    from segalgos import rle  # compiled kernels, which most of who imports this can do without
 
-    mask = np.zeros(shape, bool)
-    for part in segmentation:
-        vertices = _finite(part, float, (None,), f"{where} polygon")
-        if len(vertices) < 6 or len(vertices) % 2:
-            raise ValueError(
-                f"{where}: a polygon has {len(vertices)} numbers, expected x, y of at least 3 "
-                "vertices."
-            )
-        if np.abs(vertices).max() > MAX_COORDINATE:
-            raise ValueError(f"{where}: a polygon has a vertex beyond {MAX_COORDINATE} pixels.")
-        # Pixel (r, c) has its centre at x = c + 0.5, y = r + 0.5.
-        mask[polygon(vertices[1::2] - 0.5, vertices[::2] - 0.5, shape)] = True
-    return mask
+    if isinstance(segmentation, dict):
+        size, counts = rle.read_one(segmentation, where)
+        if shape is not None and size != tuple(shape):
+            raise ValueError(f"{where} is for an image of {size}, expected {tuple(shape)}.")
+        runs = rle.Runs.join(size, [counts])
+    elif shape is None:
+        raise ValueError(f"{where} is a polygon: pass shape=(H, W) of the image.")
+    else:
+        try:
+            runs = rle.merge(rle.from_polygons(segmentation, shape))
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+    return rle.decode(runs)[0]
 
 
 @dataclass(frozen=True, eq=False)

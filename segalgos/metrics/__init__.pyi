@@ -1,10 +1,11 @@
-from . import cityscapes, contingency, instances, regions, semantic, superpixels
+from . import cityscapes, coco, contingency, instances, regions, semantic, superpixels
 from .cityscapes import (
     CityscapesCounts,
     cityscapes_counts,
     cityscapes_scores,
     cityscapes_scores_from_counts,
 )
+from .coco import coco_average_precision
 from .contingency import ContingencyTable, contingency_table
 from .instances import instance_counts, instance_scores, instance_scores_from_counts
 from .regions import (
@@ -25,6 +26,8 @@ __all__ = [
     "cityscapes_counts",
     "cityscapes_scores",
     "cityscapes_scores_from_counts",
+    "coco",
+    "coco_average_precision",
     "contingency",
     "contingency_table",
     "instance_counts",

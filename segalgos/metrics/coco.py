@@ -1,0 +1,427 @@
+"""COCO's average precision and recall, equal to its evaluation code [1]_.
+
+References
+----------
+.. [1] T.-Y. Lin et al., "Microsoft COCO: common objects in context", ECCV 2014,
+   arXiv:1405.0312; rules as in the code at cocodataset.org.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from segalgos import rle
+from segalgos.parallel import map_items, map_strips
+
+__all__ = ["coco_average_precision"]
+
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+RECALLS = np.linspace(0.0, 1.0, 101)
+MOST_DETECTIONS = (1, 10, 100)
+#: Areas in pixels of what counts: everything, small, medium, large.
+AREAS = np.array([[0, 1e10], [0, 32**2], [32**2, 96**2], [96**2, 1e10]])
+
+# Images and categories that one thread matches at a time.
+GROUPS_OF_A_STRIP = 512
+
+
+class _Objects(NamedTuple):
+    """Annotations or detections, by category and image, in the order they were given in."""
+
+    starts: NDArray[np.int64]  # (n_categories * n_images + 1,): where each group begins
+    scores: NDArray[np.float64]
+    areas: NDArray[np.float64]
+    crowd: NDArray[np.bool_]
+    boxes: NDArray[np.float64]  # (n, 4): x, y, width, height
+    masks: tuple  # counts, starts, boxes and areas of run lengths
+
+
+def coco_average_precision(
+    truth: Mapping[str, Any], detections: Sequence[Mapping[str, Any]], *, iou_type: str = "segm"
+) -> dict[str, Any]:
+    """Compute COCO's 12 numbers for instances found in images.
+
+    Parameters
+    ----------
+    truth : dict
+        A COCO data set: "images" with "id", "height" and "width"; "categories" with "id";
+        "annotations" with "image_id", "category_id", "iscrowd" and "segmentation" (run lengths or
+        polygons) or "bbox" (x, y, width, height). "area" decides what is small; if left out, it
+        is that of the mask or box.
+    detections : sequence of dict
+        "image_id", "category_id", "score", and "segmentation" or "bbox". Those of categories that
+        the data set does not have are left out.
+    iou_type : {"segm", "bbox"}, default="segm"
+        Compare masks or boxes.
+
+    Returns
+    -------
+    dict
+        Floats from 0 to 1, NaN where there is nothing to find:
+
+        - "AP": mean of the average precision over IoU thresholds .5, .55, ..., .95 and categories;
+          "AP50", "AP75": at one threshold; "AP_small", "AP_medium", "AP_large": of objects below
+          32 x 32 pixels, between, and above 96 x 96;
+        - "AR1", "AR10", "AR100": mean recall over thresholds and categories with so many detections
+          an image and category; "AR_small", "AR_medium", "AR_large": with 100.
+
+        And "categories", (K,) int64 ids, with "AP_per_category", (K,) float64.
+
+    Raises
+    ------
+    ValueError
+        If an entry is missing or damaged, or a detection is of an image that the data set does not
+        have; names which one.
+
+    Notes
+    -----
+    Precision is read at 101 levels of recall, made monotonic before. At most 100 detections an
+    image and category count, those of the highest score. A detection takes the free object of the
+    highest IoU; one in a crowd, or whose object is ignored, counts neither for nor against. Where
+    detections have boxes, "area" of a detection is that of its box, also when masks are compared.
+
+    The same as pycocotools, up to the order of sums; also in that precision is divided by a
+    number 2e-16 too large, so that a perfect answer has 1 - 2e-16. It leaves out annotations
+    whose id is 0, since it takes 0 for "not found"; here ids mean nothing.
+
+    O(n log n) for n objects, and the IoU of each pair of one image and category.
+
+    References
+    ----------
+    .. [1] T.-Y. Lin et al., "Microsoft COCO: common objects in context", ECCV 2014,
+       arXiv:1405.0312.
+
+    Examples
+    --------
+    >>> from segalgos.metrics.coco import coco_average_precision
+    >>> box = {"image_id": 1, "category_id": 1, "bbox": [2, 2, 10, 10]}
+    >>> truth = {"images": [{"id": 1, "height": 20, "width": 20}], "categories": [{"id": 1}],
+    ...          "annotations": [box]}
+    >>> round(coco_average_precision(truth, [box | {"score": 0.9}], iou_type="bbox")["AP"], 6)
+    1.0
+    """
+    caller = "coco_average_precision"
+    if iou_type not in ("segm", "bbox"):
+        raise ValueError(f"{caller}: iou_type is {iou_type!r}, expected 'segm' or 'bbox'.")
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(truth, Mapping) or not isinstance(truth.get(key), Sequence):
+            raise ValueError(f"{caller}: truth has no list {key!r}: pass a COCO data set.")
+    sizes = _sizes_of_images(truth["images"], caller)
+    image_places = {image: i for i, image in enumerate(sorted(sizes))}
+    ids = [_get(c, "id", f"{caller}: truth['categories'][{i}]") for i, c in
+           enumerate(truth["categories"])]  # fmt: skip
+    categories = sorted(set(ids))
+    places = ({category: i for i, category in enumerate(categories)}, image_places)
+
+    annotations = [a for a in truth["annotations"] if isinstance(a, Mapping)]
+    if len(annotations) < len(truth["annotations"]):
+        raise ValueError(f"{caller}: truth['annotations'] holds something that is no dict.")
+    annotations = [a for a in annotations if a.get("image_id") in sizes]
+    found = list(detections)
+    for i, detection in enumerate(found):
+        where = f"{caller}: detections[{i}]"
+        if _get(detection, "image_id", where) not in sizes:
+            raise ValueError(
+                f"{where} is of image {detection['image_id']!r}, which the truth does not have."
+            )
+    objects = [
+        _gather(annotations, sizes, places, iou_type, f"{caller}: truth['annotations']", False),
+        _gather(found, sizes, places, iou_type, f"{caller}: detections", True),
+    ]
+    precision, recall = _evaluate(*objects, len(categories), len(sizes), iou_type == "segm")
+    return _summarize(precision, recall) | {
+        "categories": np.array(categories, np.int64) if categories else np.empty(0, np.int64),
+        "AP_per_category": np.array([_mean(precision[0, k]) for k in range(len(categories))]),
+    }
+
+
+# --- from dicts to arrays --------------------------------------------------------------------
+
+
+def _get(entry: Any, key: str, where: str) -> Any:
+    if not isinstance(entry, Mapping) or key not in entry:
+        raise ValueError(f"{where} has no {key!r}.")
+    return entry[key]
+
+
+def _sizes_of_images(images: Sequence, caller: str) -> dict[Any, tuple[int, int]]:
+    sizes = {}
+    for i, image in enumerate(images):
+        where = f"{caller}: truth['images'][{i}]"
+        sizes[_get(image, "id", where)] = (
+            _get(image, "height", where),
+            _get(image, "width", where),
+        )
+    return sizes
+
+
+def _gather(
+    entries: Sequence[Mapping],
+    sizes: dict[Any, tuple[int, int]],
+    places: tuple[dict, dict],
+    iou_type: str,
+    what: str,
+    are_found: bool,
+) -> _Objects:
+    """Put objects in order, and their numbers in arrays."""
+    category_places, image_places = places
+    groups, kept = [], []
+    for i, entry in enumerate(entries):
+        category = category_places.get(_get(entry, "category_id", f"{what}[{i}]"))
+        if category is not None:
+            groups.append(category * len(image_places) + image_places[entry["image_id"]])
+            kept.append(i)
+    order = np.argsort(np.array(groups, np.int64), kind="stable")
+    n_groups = len(category_places) * len(image_places)
+    starts = np.zeros(n_groups + 1, np.int64)
+    np.cumsum(
+        np.bincount(groups, minlength=n_groups) if groups else np.zeros(n_groups), out=starts[1:]
+    )
+
+    # Boxes stand for everything that has one, as in the evaluation code: its areas are theirs.
+    have_boxes = bool(entries) and bool(entries[0].get("bbox"))
+    chosen = [(kept[k], entries[kept[k]]) for k in order]
+    need_masks = iou_type == "segm" or (are_found and not have_boxes)
+    masks = _masks(chosen, sizes, what) if need_masks else rle.Runs.join((0, 0), [])
+    mask_areas, mask_boxes = rle.areas(masks), _mask_boxes(masks, chosen, sizes)
+    boxes = np.empty((len(chosen), 4))
+    areas = np.empty(len(chosen))
+    scores = np.zeros(len(chosen))
+    for k, (i, entry) in enumerate(chosen):
+        where = f"{what}[{i}]"
+        box = entry.get("bbox")
+        if box:
+            boxes[k] = _numbers(box, 4, f"{where}['bbox']")
+        elif need_masks:
+            top, left, bottom, right = mask_boxes[k]
+            boxes[k] = left, top, right - left, bottom - top
+        else:
+            raise ValueError(f"{where} has no 'bbox'.")
+        if are_found:
+            scores[k] = _numbers([_get(entry, "score", where)], 1, f"{where}['score']")[0]
+            areas[k] = boxes[k, 2] * boxes[k, 3] if have_boxes else mask_areas[k]
+        elif "area" in entry:
+            areas[k] = _numbers([entry["area"]], 1, f"{where}['area']")[0]
+        else:
+            areas[k] = mask_areas[k] if need_masks else boxes[k, 2] * boxes[k, 3]
+    crowd = np.array([not are_found and bool(e.get("iscrowd")) for _, e in chosen], bool)
+    return _Objects(
+        starts, scores, areas, crowd, boxes, (masks.counts, masks.starts, mask_boxes, mask_areas)
+    )
+
+
+def _numbers(values: Any, n: int, what: str) -> NDArray[np.float64]:
+    try:
+        array = np.asarray(values, np.float64)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{what} is {values!r}, expected numbers.") from error
+    if array.shape != (n,) or not np.isfinite(array).all():
+        raise ValueError(f"{what} is {values!r}, expected {n} finite numbers.")
+    return array
+
+
+def _masks(chosen: Sequence[tuple[int, Mapping]], sizes: dict, what: str) -> rle.Runs:
+    """Runs of all objects; their images may differ in size."""
+    parts = []
+    for i, entry in chosen:
+        size = sizes[entry["image_id"]]
+        try:
+            parts.append(_mask(entry, size))
+        except ValueError as error:
+            raise ValueError(f"{what}[{i}]: {error}") from error
+    return rle.Runs.join((0, 0), parts)
+
+
+def _mask(entry: Mapping, size: tuple[int, int]) -> NDArray[np.int64]:
+    segmentation = entry.get("segmentation")
+    if segmentation is None:
+        x, y, width, height = _numbers(entry.get("bbox"), 4, "'bbox'")
+        right, bottom = x + width, y + height
+        segmentation = [[x, y, x, bottom, right, bottom, right, y]]
+    if isinstance(segmentation, Mapping):
+        return rle.read([segmentation], size).counts
+    return rle.merge(rle.from_polygons(segmentation, size)).counts
+
+
+def _mask_boxes(masks: rle.Runs, chosen: Sequence, sizes: dict) -> NDArray[np.int64]:
+    heights = np.array([max(1, sizes[entry["image_id"]][0]) for _, entry in chosen], np.int64)
+    return rle.boxes_of(masks.counts, masks.starts, heights)
+
+
+# --- matching --------------------------------------------------------------------------------
+
+
+def _evaluate(
+    truth: _Objects, found: _Objects, n_categories: int, n_images: int, by_mask: bool
+) -> tuple[NDArray, NDArray]:
+    """Precision (4 areas, K, 10, 101), and recall (6, K, 10); -1 where there is nothing to find."""
+    n_found = len(found.scores)
+    shape = (len(AREAS), len(IOU_THRESHOLDS), n_found)
+    hit, ignored = np.zeros(shape, bool), np.zeros(shape, bool)
+    ranks = np.empty(n_found, np.int64)
+    n_true = np.zeros((len(AREAS), n_categories * n_images), np.int64)
+
+    def match(first: int, last: int) -> None:
+        _match_groups(
+            truth, found, by_mask, IOU_THRESHOLDS, AREAS, first, last, hit, ignored, ranks, n_true
+        )
+
+    map_strips(match, n_categories * n_images, GROUPS_OF_A_STRIP)
+
+    n_levels = len(RECALLS)
+    precision = np.full((len(AREAS), n_categories, len(IOU_THRESHOLDS), n_levels), -1.0)
+    recall = np.full((len(AREAS) + 2, n_categories, len(IOU_THRESHOLDS)), -1.0)
+
+    def accumulate(k: int) -> None:
+        groups = slice(k * n_images, (k + 1) * n_images)
+        begin, end = found.starts[groups.start], found.starts[groups.stop]
+        rank = ranks[begin:end]
+        place = np.lexsort((rank, _group_of(found.starts[groups.start : groups.stop + 1])))
+        place = place[rank[place] < MOST_DETECTIONS[-1]]
+        place = place[np.argsort(-found.scores[begin + place], kind="stable")]
+        for a in range(len(AREAS)):
+            limits = MOST_DETECTIONS[::-1] if a == 0 else MOST_DETECTIONS[-1:]
+            for m, limit in enumerate(limits):
+                few = begin + place[rank[place] < limit]
+                curve = _curve(hit[a][:, few], ignored[a][:, few], n_true[a, groups].sum(), RECALLS)
+                if m == 0:
+                    precision[a, k], recall[a, k] = curve
+                else:
+                    recall[len(AREAS) + m - 1, k] = curve[1]
+
+    map_items(accumulate, range(n_categories))
+    return precision, recall
+
+
+def _group_of(starts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Group of each object of consecutive groups."""
+    return np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+
+
+def _summarize(precision: NDArray, recall: NDArray) -> dict[str, float]:
+    """The 12 numbers."""
+    everything, small, medium, large = precision
+    scores = {
+        "AP": everything,
+        "AP50": everything[:, 0],
+        "AP75": everything[:, 5],
+        "AP_small": small,
+        "AP_medium": medium,
+        "AP_large": large,
+        "AR1": recall[5],
+        "AR10": recall[4],
+        "AR100": recall[0],
+        "AR_small": recall[1],
+        "AR_medium": recall[2],
+        "AR_large": recall[3],
+    }
+    return {name: _mean(values) for name, values in scores.items()}
+
+
+def _mean(values: NDArray) -> float:
+    known = values[values > -1]
+    return float(known.mean()) if known.size else float("nan")
+
+
+@njit(nogil=True, cache=True)
+def _match_groups(
+    truth, found, by_mask, thresholds, ranges, first, last, hit, ignored, ranks, n_true
+):
+    """Match the detections of some groups with their objects, for all areas and thresholds."""
+    for group in range(first, last):
+        g0, g1 = truth.starts[group], truth.starts[group + 1]
+        d0, d1 = found.starts[group], found.starts[group + 1]
+        order = d0 + np.argsort(-found.scores[d0:d1], kind="mergesort")
+        for rank in range(len(order)):
+            ranks[order[rank]] = rank
+        order = order[:100]
+        crowd = truth.crowd[g0:g1]
+        if by_mask:
+            ious = _mask_overlaps(truth, found, order, g0, g1)
+        else:
+            ious = _box_overlaps(truth.boxes[g0:g1], found.boxes[order], crowd)
+        for a in range(len(ranges)):
+            low, high = ranges[a]
+            areas = truth.areas[g0:g1]
+            without = crowd | (areas < low) | (areas > high)
+            n_true[a, group] = len(without) - without.sum()
+            sequence = np.argsort(
+                without.astype(np.int8), kind="mergesort"
+            )  # those that count come first
+            for t in range(len(thresholds)):
+                taken = np.zeros(g1 - g0, np.bool_)
+                for rank in range(len(order)):
+                    d = order[rank]
+                    best, least = -1, min(thresholds[t], 1 - 1e-10)
+                    for g in sequence:
+                        if taken[g] and not crowd[g]:
+                            continue
+                        if best >= 0 and not without[best] and without[g]:
+                            break
+                        if ious[rank, g] >= least:
+                            best, least = g, ious[rank, g]
+                    if best >= 0:
+                        taken[best] = True
+                        hit[a, t, d] = True
+                        ignored[a, t, d] = without[best]
+                    else:
+                        ignored[a, t, d] = found.areas[d] < low or found.areas[d] > high
+
+
+@njit(nogil=True, cache=True)
+def _mask_overlaps(truth, found, order, g0, g1):
+    ious = np.zeros((len(order), g1 - g0))
+    for rank in range(len(order)):
+        for g in range(g0, g1):
+            ious[rank, g - g0] = rle.mask_iou(
+                found.masks, order[rank], truth.masks, g, truth.crowd[g]
+            )
+    return ious
+
+
+@njit(nogil=True, cache=True)
+def _box_overlaps(boxes, found, crowd):
+    ious = np.zeros((len(found), len(boxes)))
+    for d in range(len(found)):
+        x, y, w, h = found[d]
+        for g in range(len(boxes)):
+            bx, by, bw, bh = boxes[g]
+            width = min(w + x, bw + bx) - max(x, bx)
+            height = min(h + y, bh + by) - max(y, by)
+            if width > 0 and height > 0:
+                both = width * height
+                ious[d, g] = both / (w * h if crowd[g] else w * h + bw * bh - both)
+    return ious
+
+
+@njit(nogil=True, cache=True)
+def _curve(hit, ignored, n_true, levels):
+    """Precision (10, 101) at levels of recall, and the largest recall (10,)."""
+    n_thresholds, n = hit.shape
+    precision = np.full((n_thresholds, len(levels)), -1.0)
+    recall = np.full(n_thresholds, -1.0)
+    if n_true == 0:
+        return precision, recall
+    for t in range(n_thresholds):
+        recalls, precisions = np.empty(n), np.empty(n)
+        right = wrong = 0.0
+        for d in range(n):
+            if not ignored[t, d]:
+                if hit[t, d]:
+                    right += 1
+                else:
+                    wrong += 1
+            recalls[d] = right / n_true
+            precisions[d] = right / (wrong + right + np.spacing(1.0))
+        recall[t] = recalls[n - 1] if n else 0.0
+        for d in range(n - 2, -1, -1):
+            precisions[d] = max(precisions[d], precisions[d + 1])
+        places = np.searchsorted(recalls, levels)
+        for level in range(len(levels)):
+            precision[t, level] = precisions[places[level]] if places[level] < n else 0.0
+    return precision, recall
