@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ __all__ = [
     "decode",
     "encode",
     "from_polygons",
+    "gather",
     "iou",
     "merge",
     "read",
@@ -191,6 +193,117 @@ def _integers(values: Any, what: str) -> NDArray[np.int64]:
     if (array != np.trunc(array)).any():
         raise ValueError(f"{what} holds fractions, expected integers.")
     return array.astype(np.int64)
+
+
+def gather(
+    segmentations: Sequence[Any], sizes: Sequence[tuple[int, int]]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Read the masks of many objects, whose images may differ in size.
+
+    Parameters
+    ----------
+    segmentations : sequence of dict or list
+        A code, or the polygons of the parts, of each object.
+    sizes : sequence of tuple of int
+        Height and width of the image of each.
+
+    Returns
+    -------
+    counts : (n_runs,) int64
+    starts : (N + 1,) int64
+        As in `Runs`.
+
+    Raises
+    ------
+    ValueError
+        If one is damaged, or its size is another; begins with which one, as ``[3]``.
+
+    Notes
+    -----
+    Codes that are text, and polygons, are read all at once.
+    """
+    places: dict[str, list[int]] = {"text": [], "polygons": [], "other": []}
+    for i, (segmentation, size) in enumerate(zip(segmentations, sizes)):
+        if isinstance(segmentation, list):
+            kind = "polygons"
+        else:
+            plain = isinstance(segmentation, dict) and segmentation.get("size") == list(size)
+            kind = "text" if plain and isinstance(segmentation.get("counts"), str) else "other"
+        places[kind].append(i)
+    together = {"text": _gather_texts, "polygons": _gather_polygons}
+    lengths = np.zeros(len(segmentations), np.int64)
+    parts = []
+    for kind, chosen in places.items():
+        if not chosen:
+            continue
+        some = [segmentations[i] for i in chosen], [sizes[i] for i in chosen]
+        found = together[kind](*some) if kind in together else None
+        if found is None:  # also where one is damaged: this tells which, and how
+            found = _gather_each(*some, chosen)
+        lengths[chosen] = np.diff(found[1])
+        parts.append((np.array(chosen, np.int64), *found))
+    starts = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=starts[1:])
+    counts = np.empty(starts[-1], np.int64)
+    for chosen, part, part_starts in parts:
+        _place_runs(part, part_starts, chosen, counts, starts)
+    return counts, starts
+
+
+def _gather_each(
+    segmentations: Sequence[Any], sizes: Sequence[tuple[int, int]], names: Sequence[int]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Read masks one by one."""
+    parts = []
+    for segmentation, size, name in zip(segmentations, sizes, names):
+        where = f"[{name}]"
+        if isinstance(segmentation, dict):
+            found, runs = read_one(segmentation, where)
+            if found != tuple(size):
+                raise ValueError(f"{where} is for an image of {found}, expected {tuple(size)}.")
+        else:
+            try:
+                runs = merge(from_polygons(segmentation, size)).counts
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"{where}: {error}") from error
+        parts.append(runs)
+    joined = Runs.join((0, 0), parts)
+    return joined.counts, joined.starts
+
+
+def _gather_texts(
+    codes: Sequence[dict[str, Any]], sizes: Sequence[tuple[int, int]]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    """Unpack texts; None if one is damaged."""
+    texts = [code["counts"] for code in codes]
+    whole = "".join(texts)
+    if not whole.isascii() or any(h < 0 or w < 0 or h * w > MAX_PIXELS for h, w in sizes):
+        return None
+    ends = np.cumsum([len(text) for text in texts])
+    n_pixels = np.array([h * w for h, w in sizes], np.int64)
+    counts, starts = _unpack_all(np.frombuffer(whole.encode(), np.uint8), ends, n_pixels)
+    return (counts, starts) if len(starts) else None
+
+
+def _gather_polygons(
+    objects: Sequence[list], sizes: Sequence[tuple[int, int]]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    """Draw polygons and join the parts of each object; None if one is damaged."""
+    polygons = list(chain.from_iterable(objects))
+    try:
+        lengths = np.array([len(polygon) for polygon in polygons], np.int64)
+        vertices = np.fromiter(chain.from_iterable(polygons), np.float64)
+    except (ValueError, TypeError):
+        return None
+    n_parts = np.array([len(parts) for parts in objects], np.int64)
+    shapes = np.array(sizes, np.int64).reshape(-1, 2)
+    too_large = (shapes < 0).any() or (shapes.prod(axis=1) > MAX_PIXELS).any()
+    if too_large or (lengths < 6).any() or (lengths % 2).any():
+        return None
+    limits = np.repeat(np.repeat(REACH * np.maximum(shapes.max(axis=1), 1), n_parts), lengths)
+    if not (np.abs(vertices) <= limits).all():
+        return None
+    return _draw_all(vertices.reshape(-1, 2), lengths // 2, n_parts, shapes)
 
 
 def write(runs: Runs, *, compressed: bool = True) -> list[dict[str, Any]]:
@@ -444,6 +557,54 @@ def _unpack(text):
             n += 1
             value = shift = 0
     return (runs[:0], 2) if shift else (runs[:n], 0)
+
+
+@njit(nogil=True, cache=True)
+def _unpack_all(text, ends, n_pixels):
+    """Runs of all texts, and where each begins; no starts if one is damaged."""
+    counts = np.empty(len(text), np.int64)
+    starts = np.zeros(len(ends) + 1, np.int64)
+    begin = 0
+    for i in range(len(ends)):
+        runs, error = _unpack(text[begin : ends[i]])
+        if error or _check_runs(runs, n_pixels[i]):
+            return counts, starts[:0]
+        starts[i + 1] = starts[i] + len(runs)
+        counts[starts[i] : starts[i + 1]] = runs
+        begin = ends[i]
+    return counts[: starts[-1]], starts
+
+
+@njit(nogil=True, cache=True)
+def _draw_all(vertices, n_vertices, n_parts, shapes):
+    """Runs of all objects, each the union of its polygons, and where each begins."""
+    counts = np.empty(16 * len(shapes) + 16, np.int64)
+    starts = np.zeros(len(shapes) + 1, np.int64)
+    at = polygon = 0
+    for i in range(len(shapes)):
+        height, width = shapes[i]
+        runs = np.full(1, height * width)
+        for part in range(n_parts[i]):
+            drawn = _draw_polygon(vertices[at : at + n_vertices[polygon]], height, width)
+            runs = drawn if part == 0 else _merge_two(runs, drawn, False)
+            at += n_vertices[polygon]
+            polygon += 1
+        starts[i + 1] = starts[i] + len(runs)
+        if starts[i + 1] > len(counts):
+            more = np.empty(2 * starts[i + 1], np.int64)
+            more[: starts[i]] = counts[: starts[i]]
+            counts = more
+        counts[starts[i] : starts[i + 1]] = runs
+    return counts[: starts[-1]].copy(), starts
+
+
+@njit(nogil=True, cache=True)
+def _place_runs(part, part_starts, chosen, counts, starts):
+    for k in range(len(chosen)):
+        begin = starts[chosen[k]]
+        for r in range(part_starts[k], part_starts[k + 1]):
+            counts[begin] = part[r]
+            begin += 1
 
 
 @njit(nogil=True, cache=True)

@@ -168,3 +168,28 @@ def test_bad_arguments():
         rle.iou(small, small, [0, 1, 0])
     with pytest.raises(ValueError, match=r"is for an image of \(3, 3\)"):
         rle.read(rle.write(large), (2, 2))
+
+
+def test_many_at_once_equal_one_by_one():
+    rng = np.random.default_rng(3)
+    segmentations, sizes, expected = [], [], []
+    for i in range(60):
+        height, width = (int(n) for n in rng.integers(1, 30, 2))
+        size = (height, width)
+        if i % 3:
+            runs = rle.encode(rng.random((1, *size)) < 0.5)
+            (code,) = rle.write(runs, compressed=i % 3 == 1)
+            segmentations.append(code)
+        else:
+            polygons = (rng.random((rng.integers(1, 4), 8)) * max(size)).tolist()
+            runs = rle.merge(rle.from_polygons(polygons, size))
+            segmentations.append(polygons)
+        sizes.append(size)
+        expected.append(runs.counts)
+    counts, starts = rle.gather(segmentations, sizes)
+    for i, runs in enumerate(expected):
+        assert np.array_equal(counts[starts[i] : starts[i + 1]], runs)
+    for wrong in ({"size": list(sizes[7]), "counts": "~"}, [[0, 0, 1]], [["a"] * 6], None):
+        damaged = [*segmentations[:7], wrong, *segmentations[8:]]
+        with pytest.raises(ValueError, match=r"^\[7\]"):
+            rle.gather(damaged, sizes)

@@ -9,6 +9,7 @@ References
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -153,10 +154,10 @@ def _sizes_of_images(images: Sequence, caller: str) -> dict[Any, tuple[int, int]
     sizes = {}
     for i, image in enumerate(images):
         where = f"{caller}: truth['images'][{i}]"
-        sizes[_get(image, "id", where)] = (
-            _get(image, "height", where),
-            _get(image, "width", where),
-        )
+        size = _get(image, "height", where), _get(image, "width", where)
+        if not all(isinstance(n, Integral) and n >= 0 for n in size):
+            raise ValueError(f"{where} has the size {size}, expected integers.")
+        sizes[_get(image, "id", where)] = size
     return sizes
 
 
@@ -185,72 +186,87 @@ def _gather(
 
     # Boxes stand for everything that has one, as in the evaluation code: its areas are theirs.
     have_boxes = bool(entries) and bool(entries[0].get("bbox"))
-    chosen = [(kept[k], entries[kept[k]]) for k in order]
+    places_in = [kept[k] for k in order]
+    chosen = [entries[i] for i in places_in]
     need_masks = iou_type == "segm" or (are_found and not have_boxes)
-    masks = _masks(chosen, sizes, what) if need_masks else rle.Runs.join((0, 0), [])
-    mask_areas, mask_boxes = rle.areas(masks), _mask_boxes(masks, chosen, sizes)
-    boxes = np.empty((len(chosen), 4))
-    areas = np.empty(len(chosen))
-    scores = np.zeros(len(chosen))
-    for k, (i, entry) in enumerate(chosen):
-        where = f"{what}[{i}]"
-        box = entry.get("bbox")
-        if box:
-            boxes[k] = _numbers(box, 4, f"{where}['bbox']")
-        elif need_masks:
-            top, left, bottom, right = mask_boxes[k]
-            boxes[k] = left, top, right - left, bottom - top
-        else:
-            raise ValueError(f"{where} has no 'bbox'.")
-        if are_found:
-            scores[k] = _numbers([_get(entry, "score", where)], 1, f"{where}['score']")[0]
-            areas[k] = boxes[k, 2] * boxes[k, 3] if have_boxes else mask_areas[k]
-        elif "area" in entry:
-            areas[k] = _numbers([entry["area"]], 1, f"{where}['area']")[0]
-        else:
-            areas[k] = mask_areas[k] if need_masks else boxes[k, 2] * boxes[k, 3]
-    crowd = np.array([not are_found and bool(e.get("iscrowd")) for _, e in chosen], bool)
-    return _Objects(
-        starts, scores, areas, crowd, boxes, (masks.counts, masks.starts, mask_boxes, mask_areas)
-    )
+    masks = _masks(chosen, places_in, sizes, what, need_masks)
+    mask_boxes, mask_areas = masks[2:]
+
+    def numbers(key: str, n: int | None = None) -> NDArray[np.float64]:
+        return _numbers([_get(e, key, f"{what}[{i}]") for i, e in zip(places_in, chosen)], n,
+                        places_in, what, key)  # fmt: skip
+
+    if all(e.get("bbox") for e in chosen):
+        boxes = numbers("bbox", 4)
+    elif need_masks:
+        top, left, bottom, right = mask_boxes.T.astype(np.float64)
+        boxes = np.column_stack([left, top, right - left, bottom - top])
+        with_box = [k for k, e in enumerate(chosen) if e.get("bbox")]
+        boxes[with_box] = _numbers([chosen[k]["bbox"] for k in with_box], 4,
+                                   [places_in[k] for k in with_box], what, "bbox")  # fmt: skip
+    else:
+        i = next(i for i, e in zip(places_in, chosen) if not e.get("bbox"))
+        raise ValueError(f"{what}[{i}] has no 'bbox'.")
+    box_areas = boxes[:, 2] * boxes[:, 3]
+    if are_found:
+        scores, areas = numbers("score"), box_areas if have_boxes else mask_areas.astype(float)
+    else:
+        scores, areas = np.zeros(len(chosen)), box_areas
+        if need_masks:
+            areas = mask_areas.astype(np.float64)
+        with_area = [k for k, e in enumerate(chosen) if "area" in e]
+        areas[with_area] = _numbers([chosen[k]["area"] for k in with_area], None,
+                                    [places_in[k] for k in with_area], what, "area")  # fmt: skip
+    crowd = np.array([not are_found and bool(e.get("iscrowd")) for e in chosen], bool)
+    return _Objects(starts, scores, areas, crowd, boxes, masks)
 
 
-def _numbers(values: Any, n: int, what: str) -> NDArray[np.float64]:
+def _numbers(
+    values: list, n: int | None, places: Sequence[int], what: str, key: str
+) -> NDArray[np.float64]:
+    """(N,) or (N, n) finite numbers, all at once; if that fails, who is to blame is named."""
+    shape = () if n is None else (n,)
     try:
-        array = np.asarray(values, np.float64)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{what} is {values!r}, expected numbers.") from error
-    if array.shape != (n,) or not np.isfinite(array).all():
-        raise ValueError(f"{what} is {values!r}, expected {n} finite numbers.")
-    return array
-
-
-def _masks(chosen: Sequence[tuple[int, Mapping]], sizes: dict, what: str) -> rle.Runs:
-    """Runs of all objects; their images may differ in size."""
-    parts = []
-    for i, entry in chosen:
-        size = sizes[entry["image_id"]]
+        array = np.array(values, np.float64).reshape(-1, *shape)
+        if len(array) == len(values) and np.isfinite(array).all():
+            return array
+    except (ValueError, TypeError):
+        pass
+    for i, value in zip(places, values):
         try:
-            parts.append(_mask(entry, size))
-        except ValueError as error:
-            raise ValueError(f"{what}[{i}]: {error}") from error
-    return rle.Runs.join((0, 0), parts)
+            one = np.asarray(value, np.float64)
+        except (ValueError, TypeError):
+            one = np.array(np.nan)
+        if one.shape != shape or not np.isfinite(one).all():
+            expected = "a finite number" if n is None else f"{n} finite numbers"
+            raise ValueError(f"{what}[{i}][{key!r}] is {value!r}, expected {expected}.")
+    raise ValueError(f"{what}: {key!r} cannot be read as numbers.")
 
 
-def _mask(entry: Mapping, size: tuple[int, int]) -> NDArray[np.int64]:
-    segmentation = entry.get("segmentation")
-    if segmentation is None:
-        x, y, width, height = _numbers(entry.get("bbox"), 4, "'bbox'")
-        right, bottom = x + width, y + height
-        segmentation = [[x, y, x, bottom, right, bottom, right, y]]
-    if isinstance(segmentation, Mapping):
-        return rle.read([segmentation], size).counts
-    return rle.merge(rle.from_polygons(segmentation, size)).counts
-
-
-def _mask_boxes(masks: rle.Runs, chosen: Sequence, sizes: dict) -> NDArray[np.int64]:
-    heights = np.array([max(1, sizes[entry["image_id"]][0]) for _, entry in chosen], np.int64)
-    return rle.boxes_of(masks.counts, masks.starts, heights)
+def _masks(
+    chosen: Sequence[Mapping], places: Sequence[int], sizes: dict, what: str, needed: bool
+) -> tuple:
+    """Runs of all objects, whose images may differ in size, with their boxes and areas."""
+    if not needed:
+        chosen, places = [], []
+    segmentations = []
+    for i, entry in zip(places, chosen):
+        segmentation = entry.get("segmentation")
+        if segmentation is None:
+            box = _get(entry, "bbox", f"{what}[{i}], which has no 'segmentation',")
+            ((x, y, width, height),) = _numbers([box], 4, [i], what, "bbox")
+            right, bottom = x + width, y + height
+            segmentation = [[x, y, x, bottom, right, bottom, right, y]]
+        segmentations.append(segmentation)
+    shapes = [sizes[entry["image_id"]] for entry in chosen]
+    try:
+        counts, starts = rle.gather(segmentations, shapes)
+    except ValueError as error:
+        number, _, rest = str(error).removeprefix("[").partition("]")
+        raise ValueError(f"{what}[{places[int(number)]}]{rest}") from error
+    heights = np.array([max(1, height) for height, _ in shapes], np.int64)
+    runs = rle.Runs((0, 0), counts, starts)
+    return counts, starts, rle.boxes_of(counts, starts, heights), rle.areas(runs)
 
 
 # --- matching --------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from segalgos.results import Instances
 
 from ._averages import mean_of_defined, ratio
+from .coco import coco_average_precision as coco_average_precision  # beside the others
 from .contingency import check_ids, check_same_shape, tabulate
 
 #: 0.50, 0.55, ..., 0.95, each the float nearest to the decimal, so that an IoU of 11/20 meets 0.55.

@@ -208,5 +208,8 @@ def test_damaged_truth_is_named():
             coco_average_precision({k: v for k, v in truth.items() if k != key}, detections)
     with pytest.raises(ValueError, match=r"truth\['images'\]\[0\] has no 'height'"):
         coco_average_precision(truth | {"images": [{"id": 1}]}, detections)
+    images = [{"id": 1, "height": "20", "width": 20}]
+    with pytest.raises(ValueError, match=r"truth\['images'\]\[0\] has the size \('20', 20\)"):
+        coco_average_precision(truth | {"images": images}, detections)
     with pytest.raises(ValueError, match=r"truth\['annotations'\]\[0\] has no 'category_id'"):
         coco_average_precision(truth | {"annotations": [{"image_id": 1}]}, detections)
