@@ -57,7 +57,6 @@ sphinx_gallery_conf = {
     "within_subsection_order": FileNameSortKey,
     "doc_module": ("segalgos",),
     "backreferences_dir": "api/generated/examples",
-    "parallel": 2,
     "min_reported_time": 1e9,
     "write_computation_times": False,
     "download_all_examples": False,

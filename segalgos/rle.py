@@ -1,4 +1,4 @@
-"""Masks as run lengths, in COCO's format: codes, areas, overlaps, unions, polygons.
+"""Masks as run lengths, in COCO's format [1]_: codes, areas, overlaps, unions, polygons.
 
 A code is a dict ``{"size": [height, width], "counts": ...}``. Its counts are the lengths of runs
 down the columns, background first, as a list of integers or packed into text. Everything that
