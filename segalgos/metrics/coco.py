@@ -17,6 +17,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from segalgos import rle
+from segalgos._rle_kernels import boxes_of, mask_iou
 from segalgos.parallel import map_items, map_strips
 
 __all__ = ["coco_average_precision"]
@@ -266,7 +267,7 @@ def _masks(
         raise ValueError(f"{what}[{places[int(number)]}]{rest}") from error
     heights = np.array([max(1, height) for height, _ in shapes], np.int64)
     runs = rle.Runs((0, 0), counts, starts)
-    return counts, starts, rle.boxes_of(counts, starts, heights), rle.areas(runs)
+    return counts, starts, boxes_of(counts, starts, heights), rle.areas(runs)
 
 
 # --- matching --------------------------------------------------------------------------------
@@ -394,9 +395,7 @@ def _mask_overlaps(truth, found, order, g0, g1):
     ious = np.zeros((len(order), g1 - g0))
     for rank in range(len(order)):
         for g in range(g0, g1):
-            ious[rank, g - g0] = rle.mask_iou(
-                found.masks, order[rank], truth.masks, g, truth.crowd[g]
-            )
+            ious[rank, g - g0] = mask_iou(found.masks, order[rank], truth.masks, g, truth.crowd[g])
     return ious
 
 
