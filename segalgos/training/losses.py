@@ -61,11 +61,17 @@ class _PixelLoss(nn.Module):
         """
         labels = labels[:, None].long()  # (N, 1, H, W)
         valid = labels >= 0
-        logits = torch.where(valid, logits.float(), 0.0)  # the gradient stops here
         pixel_weight = valid.float()
         if weight is not None:
             pixel_weight = torch.where(valid, weight[:, None].float(), 0.0)
-        return self._value(F.log_softmax(logits, dim=1), labels.clamp(min=0), pixel_weight)
+        return self._of_logits(logits.float(), valid, labels.clamp(min=0), pixel_weight)
+
+    def _of_logits(
+        self, logits: Tensor, valid: Tensor, labels: Tensor, pixel_weight: Tensor
+    ) -> Tensor:
+        """Compute it from (N, K, H, W) and three times (N, 1, H, W), labels without -1."""
+        logits = torch.where(valid, logits, 0.0)  # the gradient stops here
+        return self._value(F.log_softmax(logits, dim=1), labels, pixel_weight)
 
     def _value(self, log_p: Tensor, labels: Tensor, pixel_weight: Tensor) -> Tensor:
         """Compute it from (N, K, H, W), (N, 1, H, W) without -1, and (N, 1, H, W)."""
@@ -105,26 +111,12 @@ class CrossEntropyLoss(_PixelLoss):
     The mean over pixels is weighted: divided by the sum of the weights, as in torch.
     """
 
-    def forward(self, logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Compute the loss.
-
-        Parameters
-        ----------
-        logits : (N, K, H, W) Tensor
-        labels : (N, H, W) Tensor of integers
-            Classes 0..K-1, -1 where ignored.
-        weight : (N, H, W) Tensor, optional
-            Weights of pixels.
-
-        Returns
-        -------
-        () Tensor of float32
-        """
-        valid, labels = labels >= 0, labels.long().clamp(min=0)  # (N, H, W)
-        pixel_weight = valid.float() if weight is None else torch.where(valid, weight.float(), 0.0)
+    def _of_logits(
+        self, logits: Tensor, valid: Tensor, labels: Tensor, pixel_weight: Tensor
+    ) -> Tensor:
         if self.class_weight is not None:
             pixel_weight = pixel_weight * self.class_weight.float()[labels]
-        return _CrossEntropy.apply(logits.float(), labels, pixel_weight)
+        return _CrossEntropy.apply(logits, labels, pixel_weight)
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -135,7 +127,7 @@ class _CrossEntropy(torch.autograd.Function):
         ctx.axis, by_pixel = 1, logits
         if logits.is_contiguous(memory_format=torch.channels_last):
             ctx.axis, by_pixel = 3, logits.permute(0, 2, 3, 1)  # as it lies in memory
-        labels, weight = labels.unsqueeze(ctx.axis), weight.unsqueeze(ctx.axis)
+            labels, weight = labels.permute(0, 2, 3, 1), weight.permute(0, 2, 3, 1)
         log_p = F.log_softmax(by_pixel, dim=ctx.axis)
         values = torch.where(weight > 0, -log_p.gather(ctx.axis, labels) * weight, 0.0)
         total = weight.sum()
