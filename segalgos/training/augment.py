@@ -163,10 +163,13 @@ class CropSampler:
     ----------
     images : sequence of (H, W, C) ndarray
         Sizes may differ.
-    labels : sequence of (H, W) int32
-        Classes 0..K-1, -1 where ignored. At least one pixel is labelled.
+    labels : sequence of (H, W) or (H, W, L) int32
+        Classes 0..K-1, -1 where ignored; or several layers of other ids with the same meaning
+        of -1. At least one pixel is labelled.
     weights : sequence of (H, W) float32, optional
         Weights of pixels.
+    classes : sequence of (H, W) int32, optional
+        What crops are balanced by. The labels themselves if left out.
     shape : tuple of int
         Height and width of the labels of a crop.
     margin : int, default=0
@@ -176,8 +179,10 @@ class CropSampler:
         about zero mean and unit variance. The window as float32 if left out.
     augmentation : Augmentation, optional
     balance : float, default=0.5
-        Share of crops placed on a class chosen at random; the others fall on classes as
-        often as these occur.
+        Share of crops placed on a class chosen at random, in an image that has it chosen at
+        random; the others fall on any labelled pixel, all as likely.
+    outside : int, default=-1
+        Label of what lies beyond the border of the image.
     random_state : numpy.random.Generator
         Chooses the pixels to remember as places for crops.
     """
@@ -188,11 +193,13 @@ class CropSampler:
         labels: Sequence[NDArray[np.int32]],
         weights: Sequence[NDArray[np.float32]] | None = None,
         *,
+        classes: Sequence[NDArray[np.int32]] | None = None,
         shape: tuple[int, int],
         margin: int = 0,
         prepare: Callable[[NDArray, int], NDArray[np.float32]] | None = None,
         augmentation: Augmentation | None = None,
         balance: float = 0.5,
+        outside: int = -1,
         random_state: np.random.Generator,
     ):
         self.images = images
@@ -202,18 +209,24 @@ class CropSampler:
         self.margin = margin
         self.prepare = prepare
         self.augmentation = augmentation
-        self._anchors: dict[int, list[tuple[int, NDArray]]] = {}  # class: (image, its pixels)
-        counts: dict[int, int] = {}
-        for i, label_map in enumerate(labels):
+        self.outside = outside
+        found: dict[int, list[tuple[int, int, NDArray]]] = {}  # class: image, count, its pixels
+        for i, label_map in enumerate(labels if classes is None else classes):
             for k in np.unique(label_map[label_map >= 0]).tolist():
                 pixels = np.flatnonzero(label_map == k)
-                counts[k] = counts.get(k, 0) + len(pixels)
-                if len(pixels) > MAX_ANCHORS:
+                count = len(pixels)
+                if count > MAX_ANCHORS:
                     pixels = random_state.choice(pixels, MAX_ANCHORS)
-                self._anchors.setdefault(k, []).append((i, pixels))
-        self._classes = np.array(sorted(counts))
-        share = np.array([counts[k] for k in self._classes], float)
-        self._chances = balance / len(share) + (1 - balance) * share / share.sum()
+                found.setdefault(k, []).append((i, count, pixels))
+        total = sum(count for places in found.values() for _, count, _ in places)
+        self._places: list[tuple[int, NDArray]] = []
+        chances = []
+        for _, places in sorted(found.items()):
+            for i, count, pixels in places:
+                self._places.append((i, pixels))
+                at_random = balance / (len(found) * len(places))
+                chances.append(at_random + (1 - balance) * count / total)
+        self._chances = np.array(chances) / sum(chances)
 
     def draw(
         self, rng: np.random.Generator
@@ -228,8 +241,8 @@ class CropSampler:
         -------
         image : (h + 2 margin, w + 2 margin, C) float32
             Mirrored beyond the border of the image.
-        labels : (h, w) int32
-            -1 beyond the border. With at least one labelled pixel, but for crops that are
+        labels : (h, w) or (h, w, L) int32
+            `outside` beyond the border. With at least one labelled pixel, but for crops that are
             scaled or rotated: between their pixels it may be lost.
         weight : (h, w) float32 or None
         """
@@ -243,7 +256,7 @@ class CropSampler:
             self.images[i], row - margin, column - margin, height + 2 * margin, width + 2 * margin
         )
         image = image.astype(np.float32) if self.prepare is None else self.prepare(image, i)
-        labels = _cut(self.labels[i], row, column, shape, -1)
+        labels = _cut(self.labels[i], row, column, shape, self.outside)
         weight = None if self.weights is None else _cut(self.weights[i], row, column, shape, 0)
         if warp is not None:
             image, labels = warp.image(image), warp.labels(labels)
@@ -256,10 +269,9 @@ class CropSampler:
         return image, labels, weight
 
     def _place(self, rng: np.random.Generator, shape: tuple[int, int]) -> tuple[int, int, int]:
-        """Choose an image and a window that holds a pixel of a random class."""
-        places = self._anchors[self._classes[rng.choice(len(self._classes), p=self._chances)]]
-        i, pixels = places[rng.integers(len(places))]
-        size = self.labels[i].shape
+        """Choose an image and a window that holds a labelled pixel of it."""
+        i, pixels = self._places[rng.choice(len(self._places), p=self._chances)]
+        size = self.labels[i].shape[:2]
         corner = []
         for at, crop, length in zip(divmod(int(rng.choice(pixels)), size[1]), shape, size):
             # Inside the image if the crop fits; else the image inside the crop.
@@ -271,7 +283,7 @@ class CropSampler:
 
 def _cut(values: NDArray, row: int, column: int, shape: tuple[int, int], outside: int) -> NDArray:
     """Cut a window, filled with `outside` beyond the border."""
-    window = np.full(shape, outside, values.dtype)
+    window = np.full((*shape, *values.shape[2:]), outside, values.dtype)
     top, left = max(row, 0), max(column, 0)
     inside = values[top : row + shape[0], left : column + shape[1]]
     top, left = top - row, left - column

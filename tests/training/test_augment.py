@@ -192,6 +192,37 @@ def test_half_of_the_crops_hold_a_rare_class():
     assert share(1.0) == pytest.approx(0.5, abs=0.08)
 
 
+def test_large_images_are_seen_more_often_unless_crops_are_balanced():
+    sizes = 20, 60  # of 400 and 3600 pixels
+    images = [np.full((n, n, 1), n, np.float32) for n in sizes]
+    labels = [np.zeros((n, n), np.int32) for n in sizes]
+
+    def share(balance):
+        crops = sampler(images, labels, balance=balance)
+        return np.mean([crops.draw(np.random.default_rng(i))[0].max() == 60 for i in range(400)])
+
+    assert share(0.0) == pytest.approx(0.9, abs=0.05)
+    assert share(1.0) == pytest.approx(0.5, abs=0.08)
+
+
+def test_layers_are_cut_together_and_other_maps_choose_the_place():
+    rng = np.random.default_rng(0)
+    image, ids = coded(rng, 30, 40)
+    layers = np.stack([ids, ids[::-1]], axis=-1)
+    chosen = np.full(ids.shape, -1, np.int32)
+    chosen[0, 0] = 0
+    crops = sampler([image], [layers], classes=[chosen], outside=-2)
+    for seed in range(20):
+        window, found, _ = crops.draw(np.random.default_rng(seed))
+        assert found.shape == (*window.shape[:2], 2)
+        np.testing.assert_array_equal(window[0, 0], image[0, 0])
+        np.testing.assert_array_equal(found[..., 0], ids[: len(found), : found.shape[1]])
+        np.testing.assert_array_equal(found[..., 1], ids[::-1][: len(found), : found.shape[1]])
+    small = sampler([image[:3, :4]], [layers[:3, :4]], classes=[chosen[:3, :4]], outside=-2)
+    _, found, _ = small.draw(rng)
+    assert (found == -2).any()
+
+
 def test_every_crop_of_scribbles_holds_a_label():
     labels = np.full((200, 200), -1, np.int32)
     labels[10, 20:40] = 0
