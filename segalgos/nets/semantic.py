@@ -5,8 +5,6 @@ What they ask of a network is `segalgos.nets.semantic_net.SemanticNet`.
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Any
@@ -18,76 +16,30 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 from torch import Tensor, nn
 
-import segalgos
 from segalgos import checks
 from segalgos.base import SemanticSegmenter
-from segalgos.color import data_range_of
 from segalgos.metrics.semantic import semantic_scores
-from segalgos.nets.checkpoints import load_weights
-from segalgos.nets.encoders.efficientnet_lite import EfficientNetLite0
-from segalgos.nets.fast_inference import fuse
-from segalgos.nets.handed_on import show_handed_on
 from segalgos.nets.prediction import for_each_tile, to_tensor
+from segalgos.nets.trained import TrainedNet
 from segalgos.training.augment import Augmentation, CropSampler
-from segalgos.training.loop import OPTIMIZERS, train
 from segalgos.training.losses import LOSS_NAMES, AuxiliaryLoss, make_loss
-from segalgos.training.schedule import SCHEDULES
 
 __all__ = ["SemanticNetSegmenter"]
 
-# Maps of an encoder, at most.
-MOST_STAGES = 5
 
-# Standardised intensities are cut here, or huge ones would overflow inside the network.
-LARGEST_INTENSITY = 1e4
-
-
-class SemanticNetSegmenter(SemanticSegmenter):
+class SemanticNetSegmenter(TrainedNet, SemanticSegmenter):
     """What every semantic net has: parameters of training and prediction, and both.
 
     A subclass stores the parameters of its network, hands the others on, and writes ``_build``.
 
     Parameters
     ----------
-    epochs : int or None, default=50
-        Times that training sees as many pixels as the images have. None: until
-        `time_budget` is used up.
-    time_budget : float, optional
-        Seconds that training may take; the learning rate follows it. The last step and a
-        last validation may overrun it.
-    batch_size : int, default=4
-        Crops per step; rounded up to an even number for nets with batch normalisation.
-    crop_size : int, default=256
-        Height and width of the crops trained on, in pixels of the output; rounded up to
-        what the network can make.
-    optimizer : {"adamw", "sgd"}, default="adamw"
-        "sgd" has Nesterov momentum 0.9 and wants a learning rate some ten times higher.
-    learning_rate : float, default=1e-3
-        At the end of the warm-up.
-    schedule : {"poly", "cosine", "constant"}, default="poly"
-        How the learning rate falls after that.
-    weight_decay : float, default=1e-4
-    ema_decay : float, optional
-        Keep an exponential moving average of the weights instead of the last ones; each step
-        keeps this share of it, such as 0.999.
     loss : {"cross_entropy", "focal", "dice", "multi", "tversky", "lovasz", "ohem"}, \
             default="cross_entropy"
         See `segalgos.training.losses`.
     class_weight : dict, "balanced" or None, default=None
         Weight of each class id in the loss, 1 where not named. "balanced" is inverse to
         the number of labelled pixels.
-    augment : bool, "upright" or dict, default=True
-        Flip crops, rotate them by right angles, change brightness and contrast. "upright" is
-        for scenes with a sky above: flips left to right, other sizes and colours. A dict
-        changes some of `segalgos.training.augment.Augmentation`: ``{"scale": (0.7, 1.4)}``.
-    standardize : {"data", "image"}, default="data"
-        Where the mean and the deviation come from that intensities are standardised with, by
-        channel: all training images, or each image alone. "image" suits kinds of images that
-        differ in light, stain or microscope, and hides what brightness itself would tell.
-    validation_fraction : float, default=0.0
-        Share of the images kept aside to choose the best epoch by mean IoU.
-    patience : int, optional
-        Stop after so many validations in a row without a better score.
     tile_size : int, default=512
         Larger images are predicted in tiles of at most about this height and width. Of nets
         that look at the whole image, and of encoders, which look far, tiles overlap by a quarter
@@ -96,29 +48,8 @@ class SemanticNetSegmenter(SemanticSegmenter):
         Sizes to predict at; the probabilities are averaged.
     prediction_flip : bool, default=False
         Average with the prediction of the mirror image.
-    checkpoint : path-like, optional
-        File that training is saved to after every epoch and resumed from.
-    on_epoch_end : callable, optional
-        Called with each new row of `history_`. Set it to None before saving the segmenter.
-    device : str, optional
-        Like "cpu" or "cuda:1". None takes a GPU if there is one.
-    channel_axis : int, None or "auto", default="auto"
-    random_state : int, RandomState or None, default=None
-    verbose : bool, default=False
-        Show a progress bar on stderr.
-
-    Attributes
-    ----------
-    network_ : torch.nn.Module
-        On the CPU or the GPU, in evaluation mode.
-    fast_network_ : torch.nn.Module
-        The same function, rewritten for prediction.
-    n_parameters_ : int
-    history_ : list of dict
-        See `segalgos.training.loop.train`.
-    mean_, std_ : (C,) float64
-        Of the training images, by channel, or with `pretrained` and three channels what the
-        encoder was trained with. Images are standardised with them if `standardize` is "data".
+    **training
+        Parameters of every net: those of `TrainedNet`.
 
     Notes
     -----
@@ -126,103 +57,29 @@ class SemanticNetSegmenter(SemanticSegmenter):
     thread, every tile of an image by a number that is always the same.
     """
 
-    pretrained: bool | str | os.PathLike | None = False
-    frozen_stages: int = 0
-
     def __init__(
         self,
         *,
-        epochs: int | None = 50,
-        time_budget: float | None = None,
-        batch_size: int = 4,
-        crop_size: int = 256,
-        optimizer: str = "adamw",
-        learning_rate: float = 1e-3,
-        schedule: str = "poly",
-        weight_decay: float = 1e-4,
-        ema_decay: float | None = None,
         loss: str = "cross_entropy",
         class_weight: Any = None,
-        augment: Any = True,
-        standardize: str = "data",
-        validation_fraction: float = 0.0,
-        patience: int | None = None,
         tile_size: int = 512,
         prediction_scales: Sequence[float] = (1.0,),
         prediction_flip: bool = False,
-        checkpoint: str | os.PathLike | None = None,
-        on_epoch_end: Callable[[dict[str, float]], None] | None = None,
-        device: str | None = None,
-        channel_axis: int | str | None = "auto",
-        random_state: Any = None,
-        verbose: bool = False,
+        **training: Any,
     ):
-        self.epochs = epochs
-        self.time_budget = time_budget
-        self.batch_size = batch_size
-        self.crop_size = crop_size
-        self.optimizer = optimizer
-        self.learning_rate = learning_rate
-        self.schedule = schedule
-        self.weight_decay = weight_decay
-        self.ema_decay = ema_decay
+        super().__init__(**training)
         self.loss = loss
         self.class_weight = class_weight
-        self.augment = augment
-        self.standardize = standardize
-        self.validation_fraction = validation_fraction
-        self.patience = patience
         self.tile_size = tile_size
         self.prediction_scales = prediction_scales
         self.prediction_flip = prediction_flip
-        self.checkpoint = checkpoint
-        self.on_epoch_end = on_epoch_end
-        self.device = device
-        self.channel_axis = channel_axis
-        self.random_state = random_state
-        self.verbose = verbose
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        show_handed_on(cls)
-
-    def _build(self, n_channels: int, n_classes: int, generator: torch.Generator) -> nn.Module:
-        """Make the network, with initial weights from the generator."""
-        raise TypeError(f"{self._caller} has no _build hook: write one.")
-
-    def _encoder(self, network: nn.Module) -> nn.Module:
-        """What of the network `pretrained` is for: it has ``load_imagenet``."""
-        raise TypeError(f"{self._caller} has no _encoder hook: write one.")
 
     def _check_params(self) -> None:
+        super()._check_params()
         caller = self._caller
-        if self.epochs is None and self.time_budget is None:
-            raise ValueError(f"{caller}: epochs and time_budget are both None: give at least one.")
-        if self.epochs is not None:
-            checks.check_int(caller, "epochs", self.epochs, low=1)
-        if self.time_budget is not None:
-            checks.check_real(caller, "time_budget", self.time_budget, above=0)
-        checks.check_int(caller, "batch_size", self.batch_size, low=1)
-        checks.check_int(caller, "crop_size", self.crop_size, low=1)
         checks.check_int(caller, "tile_size", self.tile_size, low=1)
-        checks.check_choice(caller, "optimizer", self.optimizer, OPTIMIZERS)
-        checks.check_real(caller, "learning_rate", self.learning_rate, above=0)
-        checks.check_choice(caller, "schedule", self.schedule, SCHEDULES)
-        checks.check_real(caller, "weight_decay", self.weight_decay, low=0)
-        if self.ema_decay is not None:
-            checks.check_real(caller, "ema_decay", self.ema_decay, low=0, high=0.99999)
         checks.check_choice(caller, "loss", self.loss, LOSS_NAMES)
         checks.check_class_weight(caller, self.class_weight)
-        Augmentation.of(self.augment, caller)
-        checks.check_choice(caller, "standardize", self.standardize, ("data", "image"))
-        checks.check_real(caller, "validation_fraction", self.validation_fraction, low=0, high=0.9)
-        if self.patience is not None:
-            checks.check_int(caller, "patience", self.patience, low=1)
-            if self.validation_fraction == 0:
-                raise ValueError(
-                    f"{caller}: patience is {self.patience}, but nothing is validated: set "
-                    "validation_fraction, or patience to None."
-                )
         scales = self.prediction_scales
         if not isinstance(scales, Sequence) or isinstance(scales, str) or not scales:
             raise TypeError(
@@ -231,39 +88,6 @@ class SemanticNetSegmenter(SemanticSegmenter):
         for scale in scales:
             checks.check_real(caller, "prediction_scales", scale, low=0.1, high=10)
         checks.check_bool(caller, "prediction_flip", self.prediction_flip)
-        checks.check_bool(caller, "verbose", self.verbose)
-        if self.on_epoch_end is not None and not callable(self.on_epoch_end):
-            raise TypeError(
-                f"{caller}: on_epoch_end is {self.on_epoch_end!r}, expected a function or None."
-            )
-        if not isinstance(self.checkpoint, str | os.PathLike | None):
-            raise TypeError(f"{caller}: checkpoint is {self.checkpoint!r}, expected a path.")
-        if not isinstance(self.pretrained, bool | str | os.PathLike | None):
-            raise TypeError(
-                f"{caller}: pretrained is {self.pretrained!r}, expected a path, True or False."
-            )
-        checks.check_int(caller, "frozen_stages", self.frozen_stages, low=0, high=MOST_STAGES)
-        if self.frozen_stages > 0 and not self.pretrained:
-            raise ValueError(
-                f"{caller}: frozen_stages is {self.frozen_stages}, but weights are random: set "
-                "pretrained, or frozen_stages to 0."
-            )
-        self._device()
-
-    def _device(self) -> torch.device:
-        if self.device is None:
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        if not isinstance(self.device, str | torch.device):
-            raise TypeError(f"{self._caller}: device is {self.device!r}, expected a name.")
-        try:
-            device = torch.device(self.device)
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            raise ValueError(
-                f"{self._caller}: device is {self.device!r}, which is not here ({error}): "
-                'pass "cpu", or None for a GPU if there is one.'
-            ) from error
-        return device
 
     # --- fit -----------------------------------------------------------------------------
 
@@ -271,24 +95,8 @@ class SemanticNetSegmenter(SemanticSegmenter):
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         rng = np.random.default_rng(seed)
         identity = "" if self.checkpoint is None else self._identity(images, labels, sample_weight)
-        self.mean_, self.std_ = _channel_statistics(images)
-        n_classes = len(self.classes_)
         class_weight = self._class_weights(labels)
-        network = self._new_network(images[0].shape[-1], n_classes, seed)
-        if self.pretrained not in (None, False):
-            encoder = self._encoder(network)
-            if self.pretrained is True:
-                self._load_packaged(encoder)
-            else:
-                encoder.load_imagenet(self.pretrained)
-            if self.frozen_stages:
-                network.freeze(encoder.first_stages(self.frozen_stages))
-            if len(self.mean_) == 3:  # it knows how bright each of its colours is
-                unit = data_range_of(np.array([image.max() for image in images])) / 255
-                self.mean_ = np.broadcast_to(np.float64(encoder.imagenet_mean) * unit, 3).copy()
-                self.std_ = np.broadcast_to(np.float64(encoder.imagenet_std) * unit, 3).copy()
-        self.network_ = network = network.to(self._device())
-        self.n_parameters_ = sum(p.numel() for p in network.parameters())
+        network = self._start(images, len(self.classes_), seed)
 
         training, held_out = self._split(images, rng)
         images_, labels_ = [images[i] for i in training], [labels[i] for i in training]
@@ -312,10 +120,7 @@ class SemanticNetSegmenter(SemanticSegmenter):
             augmentation=Augmentation.of(self.augment, self._caller),
             random_state=rng,
         )
-        # Batch statistics need more than one crop; else small parts use the cores best.
-        has_norm = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules())
-        per_part = 2 if has_norm else 1
-        n_parts = -(-self.batch_size // per_part)
+        per_part, n_parts = self._parts(network)
 
         def draw(rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor | None]:
             crops = [sampler.draw(rng) for _ in range(per_part)]
@@ -330,65 +135,18 @@ class SemanticNetSegmenter(SemanticSegmenter):
         n_pixels = sum(label_map.size for label_map in labels_)
         steps_per_epoch = max(1, round(n_pixels / pixels_per_step))
         n_held_out = sum(labels[i].size for i in held_out)
-        self.history_ = train(
+        self._train(
             network,
             draw,
             AuxiliaryLoss(make_loss(self.loss, class_weight)).to(self._device()),
             steps_per_epoch=steps_per_epoch,
-            epochs=self.epochs,
-            time_budget=self.time_budget,
             n_parts=n_parts,
-            optimizer=self.optimizer,
-            learning_rate=self.learning_rate,
-            schedule=self.schedule,
-            weight_decay=self.weight_decay,
-            ema_decay=self.ema_decay,
             validate=self._validation(images, labels, held_out) if held_out else None,
             # A prediction costs a third of a training step: validation takes a quarter at most.
             validate_every=max(1, round(n_held_out / (steps_per_epoch * pixels_per_step))),
-            patience=self.patience,
-            on_epoch_end=self.on_epoch_end,
-            checkpoint=self.checkpoint,
             identity=identity,
             seed=seed,
-            device=self._device(),
-            verbose=bool(self.verbose),
         )
-        self.fast_network_ = self._make_fast(network)
-
-    def _make_fast(self, network: nn.Module) -> nn.Module:
-        """Rewrite the network for prediction, where that makes it faster."""
-        on_cpu = next(network.parameters()).device.type == "cpu"
-        return fuse(network, n_channels=len(self.mean_)) if on_cpu else network
-
-    def _load_packaged(self, encoder: nn.Module) -> None:
-        """Load the weights that can be installed with pip."""
-        if not isinstance(encoder, EfficientNetLite0):
-            raise ValueError(
-                f"{self._caller}: pretrained is True, but there is no package of weights for "
-                f"{type(encoder).__name__}: pass the path of a file of weights, or take the "
-                'encoder "efficientnet_lite0".'
-            )
-        encoder.load_imagenet()
-
-    def _new_network(self, n_channels: int, n_classes: int, seed: int) -> nn.Module:
-        # torch's layers draw first weights from the global generator, which is the caller's.
-        with torch.random.fork_rng(devices=[]):
-            network = self._build(n_channels, n_classes, torch.Generator().manual_seed(seed))
-        return network.to(memory_format=network.memory_format).eval()
-
-    def _split(self, images: list[NDArray], rng: np.random.Generator) -> tuple[list, list]:
-        """Indices of the images to train on and to validate on."""
-        if self.validation_fraction == 0:
-            return list(range(len(images))), []
-        if len(images) < 2:
-            raise ValueError(
-                f"{self._caller}: validation_fraction is {self.validation_fraction}, but there is "
-                "one image: pass more, or 0."
-            )
-        order = rng.permutation(len(images))
-        n = min(max(1, round(self.validation_fraction * len(images))), len(images) - 1)
-        return sorted(order[n:].tolist()), sorted(order[:n].tolist())
 
     def _validation(self, images: list, labels: list, held_out: list[int]) -> Callable[[], float]:
         truth = [labels[i] for i in held_out]
@@ -417,34 +175,7 @@ class SemanticNetSegmenter(SemanticSegmenter):
             weight = counts.sum() / (n_classes * counts)
         return torch.tensor(weight, dtype=torch.float32)
 
-    def _identity(self, *data: list[NDArray] | None) -> str:
-        """Digest of everything that decides what training gives."""
-        digest = hashlib.sha256(segalgos.__version__.encode())
-        ignored = (
-            "checkpoint", "device", "on_epoch_end", "prediction_flip", "prediction_scales",
-            "verbose",
-        )  # fmt: skip
-        params = {k: v for k, v in self.get_params().items() if k not in ignored}
-        digest.update(repr(sorted(params.items())).encode())
-        for arrays in data:
-            for array in arrays or ():
-                digest.update(f"{array.shape}{array.dtype}".encode())
-                digest.update(np.ascontiguousarray(array))
-        return digest.hexdigest()
-
     # --- predict -------------------------------------------------------------------------
-
-    def _standardiser(self, image: NDArray) -> Callable[[NDArray], NDArray[np.float32]]:
-        """Make the function that windows of the image go through before the network."""
-        mean, std = self.mean_, self.std_
-        if self.standardize == "image":
-            mean, std = _channel_statistics([image])
-
-        def standardise(window: NDArray) -> NDArray[np.float32]:
-            values = (window.astype(np.float64) - mean) / std
-            return np.clip(values, -LARGEST_INTENSITY, LARGEST_INTENSITY).astype(np.float32)
-
-        return standardise
 
     def _predict_proba(self, image):
         variants = list(product(self.prediction_scales, (False, True)[: 1 + self.prediction_flip]))
@@ -491,33 +222,6 @@ class SemanticNetSegmenter(SemanticSegmenter):
         prepare = self._standardiser(image)
         for_each_tile(network, image, prepare, write, tile_size=self.tile_size, classes=classes)
 
-    # --- state ---------------------------------------------------------------------------
-
-    def _get_state(self) -> dict[str, Any]:
-        state = super()._get_state()
-        del state["fast_network_"]  # made of the weights again
-        weights = state.pop("network_").state_dict()
-        state["weights"] = {k: v.detach().cpu().contiguous().numpy() for k, v in weights.items()}
-        return state
-
-    def _set_state(self, state: dict[str, Any]) -> None:
-        state = dict(state)
-        weights = {k: torch.from_numpy(v.copy()) for k, v in state.pop("weights").items()}
-        n_channels = checks.check_int(self._caller, "n_channels_", state["n_channels_"], low=1)
-        classes = state["classes_"]
-        if classes.ndim != 1 or classes.dtype != np.int32 or (np.diff(classes) <= 0).any():
-            raise ValueError(f"{self._caller}: classes_ is not a sorted list of class ids.")
-        for name in ("mean_", "std_"):
-            values = state[name]
-            if values.shape != (n_channels,) or not np.isfinite(values).all():
-                raise ValueError(f"{self._caller}: {name} is not one finite number a channel.")
-        if not (state["std_"] > 0).all():
-            raise ValueError(f"{self._caller}: std_ is not positive.")
-        network = self._new_network(n_channels, len(classes), seed=0)
-        load_weights(network, weights)
-        super()._set_state({**state, "network_": network.to(self._device())})
-        self.fast_network_ = self._make_fast(self.network_)
-
 
 def _resize(image: NDArray, size: tuple[int, int]) -> NDArray:
     """Interpolate (H, W, C) values bilinearly, and average where they become fewer."""
@@ -526,19 +230,3 @@ def _resize(image: NDArray, size: tuple[int, int]) -> NDArray:
     x = to_tensor(image[None].astype(np.float32))
     x = F.interpolate(x, size, mode="bilinear", antialias=True)
     return x[0].permute(1, 2, 0).numpy()
-
-
-def _channel_statistics(images: list[NDArray]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation of each channel, in two passes of float64.
-
-    A constant channel has the deviation 1.
-    """
-    n = sum(image.shape[0] * image.shape[1] for image in images)
-    mean = sum(image.sum(axis=(0, 1), dtype=np.float64) for image in images) / n
-    squares = 0.0
-    for image in images:
-        for row in image:  # a row at a time: no float64 copy of a large image
-            squares = squares + ((row - mean) ** 2).sum(axis=0)
-    std = np.sqrt(squares / n)
-    # A constant channel has no scale; rounding must not be taken for one.
-    return mean, np.where(std > 1e-7 * np.abs(mean), std, 1.0)

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping
-from typing import Self
-
-import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from segalgos.nets.checkpoints import load_weights, read_weights
+from segalgos.nets.net import Net
 
 __all__ = ["CoarseNet", "SemanticNet"]
 
 
-class SemanticNet(nn.Module):
+class SemanticNet(Net):
     """A network from images (N, C, H, W) to logits (N, K, h, w).
 
     Attributes
@@ -29,51 +24,10 @@ class SemanticNet(nn.Module):
         it depends on the whole image.
     size_step : int or None
         Outputs have heights and widths that are multiples of it; None stands for `stride`.
-    memory_format : torch.memory_format
-        In which training is fastest on a CPU, as measured: wide 3x3 convolutions are fastest
-        with `torch.contiguous_format`, many thin layers with `torch.channels_last`.
     """
 
-    stride: int
-    margin: int = 0
     halo: int | None = None
     size_step: int | None = None
-    memory_format: torch.memory_format = torch.contiguous_format
-
-    def __init__(self):
-        super().__init__()
-        self._frozen: list[nn.Module] = []
-
-    def freeze(self, modules: Iterable[nn.Module]) -> None:
-        """Keep some modules as they are: training changes neither weights nor statistics.
-
-        Parameters
-        ----------
-        modules : iterable of torch.nn.Module
-            Of this network. They stay in evaluation mode.
-        """
-        self._frozen = list(modules)
-        for module in self._frozen:
-            module.requires_grad_(False)
-        self.train(self.training)
-
-    def train(self, mode: bool = True) -> Self:
-        """Set the mode of all modules that are not frozen.
-
-        Parameters
-        ----------
-        mode : bool, default=True
-            False for evaluation.
-
-        Returns
-        -------
-        SemanticNet
-            Itself.
-        """
-        super().train(mode)
-        for module in self._frozen:
-            module.eval()
-        return self
 
     def fit_size(self, size: int) -> int:
         """Find the smallest height or width of output that is at least `size`.
@@ -90,32 +44,6 @@ class SemanticNet(nn.Module):
         """
         step = self.size_step or self.stride
         return -(-size // step) * step
-
-    def load_checkpoint(self, source: str | os.PathLike | Mapping[str, Tensor]) -> Self:
-        """Load weights; nothing may be missing or left over.
-
-        Parameters
-        ----------
-        source : path-like or mapping of str to Tensor
-            A safetensors file, a file of ``torch.save`` (read without unpickling), or a
-            state dict. The class tells which names it may have.
-
-        Returns
-        -------
-        SemanticNet
-            Itself.
-
-        Raises
-        ------
-        ValueError
-            If names or shapes differ, or the file is damaged.
-        """
-        load_weights(self, self._own_names(read_weights(source)))
-        return self
-
-    def _own_names(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Rename weights of published files to the parameters of this network."""
-        return weights
 
 
 class CoarseNet(SemanticNet):
