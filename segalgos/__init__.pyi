@@ -45,6 +45,7 @@ from .instances.boundary_instances import (
 from .nets.ddrnet import DDRNetSegmenter as DDRNetSegmenter
 from .nets.deeplab import DeepLabSegmenter as DeepLabSegmenter
 from .nets.fcn import FCNSegmenter as FCNSegmenter
+from .nets.mask_rcnn import MaskRCNNSegmenter as MaskRCNNSegmenter
 from .nets.segformer import SegFormerSegmenter as SegFormerSegmenter
 from .nets.segmenter import NetSegmenter as NetSegmenter
 from .nets.unet import UNetSegmenter as UNetSegmenter

@@ -273,6 +273,17 @@ ENTRIES: tuple[Entry, ...] = (
         extra="torch",
     ),
     Entry(
+        "mask_rcnn",
+        "MaskRCNNSegmenter",
+        "segalgos.nets.mask_rcnn",
+        "nets",
+        "instance",
+        2017,
+        "K. He et al., Mask R-CNN",
+        "proposes boxes, judges each, and draws a mask within it",
+        extra="torch",
+    ),
+    Entry(
         "boundary_instances",
         "BoundaryInstanceSegmenter",
         "segalgos.instances.boundary_instances",

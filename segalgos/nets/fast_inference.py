@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from segalgos.nets.norm import FrozenBatchNorm2d
 from segalgos.winograd import WinogradConv2d
 
 __all__ = ["fuse"]
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
+NORMS = (nn.BatchNorm2d, FrozenBatchNorm2d)
 
 # Height and width of the image that shows which layer follows which.
 SAMPLE_SIZE = 32
@@ -118,7 +120,7 @@ def _foldable(network: nn.Module, sample: Tensor) -> list[tuple[nn.Module, nn.Mo
     for module in network.modules():
         if isinstance(module, CONVOLUTIONS):
             handles.append(module.register_forward_hook(after_convolution))
-        elif isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
+        elif isinstance(module, NORMS) and module.running_mean is not None:
             handles.append(module.register_forward_pre_hook(before_norm))
     try:
         with torch.no_grad(), uses:

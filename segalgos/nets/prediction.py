@@ -24,8 +24,9 @@ from segalgos.parallel import map_items
 from segalgos.training.augment import mirrored_window
 from segalgos.training.loop import threads_per_operation
 
-__all__ = ["for_each_tile", "to_tensor"]
+__all__ = ["THREADS_OF_A_LONE_TILE", "for_each_tile", "to_tensor"]
 
+#: Always the same number, or results would depend on that of the cores.
 THREADS_OF_A_LONE_TILE = 2
 #: Share of a window that the next one overlaps, if they are blended.
 OVERLAP = 0.25

@@ -17,6 +17,7 @@ from segalgos.base import Traits
 from segalgos.nets.fast_inference import fuse
 from segalgos.nets.semantic import SemanticNetSegmenter
 from segalgos.nets.semantic_net import CoarseNet
+from segalgos.nets.trained import check_statistics
 from segalgos.nets.unet import UNet
 
 __all__ = ["NetSegmenter", "PlainLogits"]
@@ -220,30 +221,13 @@ class NetSegmenter(SemanticNetSegmenter):
         ValueError
             If the numbers of classes and channels do not fit.
         """
-        caller = "NetSegmenter.from_trained"
         segmenter = cls(module, **params)
         segmenter._check_params()
-        mean, std = (np.atleast_1d(np.asarray(values, np.float64)) for values in (mean, std))
-        if mean.ndim != 1 or mean.shape != std.shape or not (std > 0).all():
-            raise ValueError(
-                f"{caller}: mean {mean.tolist()} and std {std.tolist()} are not one number and one "
-                "positive number for each channel."
-            )
+        mean, std = check_statistics(f"{cls.__name__}.from_trained", mean, std)
         network = segmenter._new_network(len(mean), None, seed=0)
         n_classes = _count_classes(network, len(mean))
-        ids = np.arange(n_classes) if classes is None else np.asarray(classes)
-        if ids.shape != (n_classes,) or ids.dtype.kind not in "iu" or (np.diff(ids) <= 0).any():
-            raise ValueError(
-                f"{caller}: classes is {classes!r}, expected {n_classes} ascending ids, one for "
-                "each score of the module."
-            )
-        segmenter.classes_ = ids.astype(np.int32)
-        segmenter.n_channels_ = len(mean)
-        segmenter.mean_, segmenter.std_ = mean, std
-        segmenter.network_ = network.to(segmenter._device())
-        segmenter.fast_network_ = segmenter._make_fast(segmenter.network_)
-        segmenter.n_parameters_ = sum(p.numel() for p in network.parameters())
-        segmenter.history_ = []
+        ids = np.arange(n_classes) if classes is None else classes
+        segmenter._take_over(network, n_classes, ids, mean, std)
         return segmenter
 
     def _check_params(self) -> None:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 import segalgos
@@ -26,7 +26,7 @@ from segalgos.training.augment import Augmentation
 from segalgos.training.loop import OPTIMIZERS, train
 from segalgos.training.schedule import SCHEDULES
 
-__all__ = ["TrainedNet"]
+__all__ = ["LARGEST_INTENSITY", "TrainedNet", "check_statistics"]
 
 # Maps of an encoder, at most.
 MOST_STAGES = 5
@@ -297,6 +297,29 @@ class TrainedNet:
 
         return standardise
 
+    def _take_over(
+        self,
+        network: nn.Module,
+        n_classes: int,
+        classes: Sequence[int] | NDArray,
+        mean: NDArray[np.float64],
+        std: NDArray[np.float64],
+    ) -> None:
+        """Become fitted by a network that is trained already."""
+        ids = np.asarray(classes)
+        if ids.shape != (n_classes,) or ids.dtype.kind not in "iu" or (np.diff(ids) <= 0).any():
+            raise ValueError(
+                f"{self._caller}.from_trained: classes is {classes!r}, expected {n_classes} "
+                "ascending ids, one for each class of the network."
+            )
+        self.classes_ = ids.astype(np.int32)
+        self.n_channels_ = len(mean)
+        self.mean_, self.std_ = mean, std
+        self.network_ = network.to(self._device())
+        self.fast_network_ = self._make_fast(self.network_)
+        self.n_parameters_ = sum(p.numel() for p in network.parameters())
+        self.history_ = []
+
     # --- training ------------------------------------------------------------------------
 
     def _parts(self, network: nn.Module) -> tuple[int, int]:
@@ -361,6 +384,36 @@ class TrainedNet:
         load_weights(network, weights)
         super()._set_state({**state, "network_": network.to(self._device())})
         self.fast_network_ = self._make_fast(self.network_)
+
+
+def check_statistics(
+    caller: str, mean: ArrayLike, std: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Check what images shall be standardised with.
+
+    Parameters
+    ----------
+    caller : str
+        Named in errors.
+    mean, std : (C,) array-like
+
+    Returns
+    -------
+    mean : (C,) float64
+    std : (C,) float64
+
+    Raises
+    ------
+    ValueError
+        If they are not one number and one positive number for each channel.
+    """
+    mean, std = (np.atleast_1d(np.asarray(values, np.float64)) for values in (mean, std))
+    if mean.ndim != 1 or mean.shape != std.shape or not (std > 0).all():
+        raise ValueError(
+            f"{caller}: mean {mean.tolist()} and std {std.tolist()} are not one number and one "
+            "positive number for each channel."
+        )
+    return mean, std
 
 
 def _channel_statistics(images: list[NDArray]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

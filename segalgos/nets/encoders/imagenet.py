@@ -61,6 +61,9 @@ def load_classifier(
     """
     weights, own = read_weights(source), encoder.state_dict()
     weights = {name: w for name, w in weights.items() if not name.startswith(classifier)}
+    for name in weights.keys() - own:
+        if name.endswith("num_batches_tracked"):  # frozen norms count nothing
+            del weights[name]
     for name in own.keys() - weights:
         if name.endswith("num_batches_tracked"):  # files older than torch 0.4.1 lack it
             weights[name] = torch.zeros_like(own[name])

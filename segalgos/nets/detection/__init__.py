@@ -1,0 +1,1 @@
+"""What detectors are built of: boxes, anchors, suppression, pooling of regions, pyramids."""

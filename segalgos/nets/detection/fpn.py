@@ -1,0 +1,109 @@
+"""Feature pyramid: the maps of an encoder, each told what the coarser ones have seen.
+
+References
+----------
+.. [1] T.-Y. Lin, P. Dollar, R. Girshick, K. He, B. Hariharan and S. Belongie, "Feature pyramid
+   networks for object detection", CVPR 2017, arXiv:1612.03144.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["FeaturePyramid", "PyramidBackbone"]
+
+
+class FeaturePyramid(nn.Module):
+    """Lateral 1x1 convolutions, added from coarse to fine, then a 3x3 convolution each.
+
+    Parameters
+    ----------
+    channels : sequence of int
+        Of the maps, from fine to coarse.
+    width : int
+        Channels of every map of the pyramid.
+    generator : torch.Generator, optional
+        For the initial weights.
+    """
+
+    def __init__(
+        self, channels: Sequence[int], width: int, *, generator: torch.Generator | None = None
+    ):
+        super().__init__()
+        self.inner_blocks = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(c, width, kernel_size=1)) for c in channels
+        )
+        self.layer_blocks = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(width, width, kernel_size=3, padding=1)) for _ in channels
+        )
+        self.reset_parameters(generator)
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw new weights from U(-a, a) with ``a = sqrt(3 / fan_in)``; biases become zero.
+
+        Parameters
+        ----------
+        generator : torch.Generator, optional
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_uniform_(module.weight, a=1, generator=generator)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """Compute the pyramid.
+
+        Parameters
+        ----------
+        maps : list of (N, c, h, w) Tensor
+            From fine to coarse.
+
+        Returns
+        -------
+        list of (N, width, h, w) Tensor
+            Of the same sizes, and one more: every other cell of the last.
+        """
+        merged = self.inner_blocks[-1](maps[-1])
+        pyramid = [self.layer_blocks[-1](merged)]
+        for i in range(len(maps) - 2, -1, -1):
+            lateral = self.inner_blocks[i](maps[i])
+            merged = lateral + F.interpolate(merged, lateral.shape[2:], mode="nearest")
+            pyramid.insert(0, self.layer_blocks[i](merged))
+        return [*pyramid, F.max_pool2d(pyramid[-1], kernel_size=1, stride=2)]
+
+
+class PyramidBackbone(nn.Module):
+    """An encoder and the pyramid on its maps from a quarter of the image on.
+
+    Parameters
+    ----------
+    body : torch.nn.Module
+        An encoder of `segalgos.nets.encoders`.
+    width : int
+        Channels of the pyramid.
+    generator : torch.Generator, optional
+        For the initial weights of the pyramid.
+    """
+
+    def __init__(self, body: nn.Module, width: int, *, generator: torch.Generator | None = None):
+        super().__init__()
+        self.body = body
+        self.fpn = FeaturePyramid(body.channels[1:], width, generator=generator)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Compute the pyramid of an image.
+
+        Parameters
+        ----------
+        x : (N, C, H, W) Tensor
+
+        Returns
+        -------
+        list of 5 (N, width, h, w) Tensor
+            At strides 4, 8, 16, 32 and 64.
+        """
+        return self.fpn(self.body(x)[1:])
