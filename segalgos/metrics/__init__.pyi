@@ -1,4 +1,15 @@
-from . import cityscapes, coco, contingency, instances, regions, semantic, superpixels
+from . import (
+    aji,
+    cityscapes,
+    coco,
+    contingency,
+    instances,
+    panoptic,
+    regions,
+    semantic,
+    superpixels,
+)
+from .aji import aji_counts, aji_scores, aji_scores_from_counts
 from .cityscapes import (
     CityscapesCounts,
     cityscapes_counts,
@@ -8,6 +19,12 @@ from .cityscapes import (
 from .coco import coco_average_precision
 from .contingency import ContingencyTable, contingency_table
 from .instances import instance_counts, instance_scores, instance_scores_from_counts
+from .panoptic import (
+    PanopticMap,
+    panoptic_counts,
+    panoptic_scores,
+    panoptic_scores_from_counts,
+)
 from .regions import (
     best_class_labels,
     best_overlaps,
@@ -20,6 +37,11 @@ from .superpixels import superpixel_scores
 __all__ = [
     "CityscapesCounts",
     "ContingencyTable",
+    "PanopticMap",
+    "aji",
+    "aji_counts",
+    "aji_scores",
+    "aji_scores_from_counts",
     "best_class_labels",
     "best_overlaps",
     "cityscapes",
@@ -34,6 +56,10 @@ __all__ = [
     "instance_scores",
     "instance_scores_from_counts",
     "instances",
+    "panoptic",
+    "panoptic_counts",
+    "panoptic_scores",
+    "panoptic_scores_from_counts",
     "region_scores",
     "region_scores_from_tables",
     "regions",

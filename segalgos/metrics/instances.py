@@ -100,8 +100,8 @@ def instance_scores(
     """
     caller = "instance_scores"
     thresholds = _check_thresholds(thresholds, caller)
-    predictions = _list_objects(predictions, "predictions", caller)
-    truths = _list_objects(truths, "truths", caller)
+    predictions = list_objects(predictions, "predictions", caller)
+    truths = list_objects(truths, "truths", caller)
     if len(predictions) != len(truths):
         raise ValueError(
             f"{caller}: got {len(predictions)} predictions and {len(truths)} truths: "
@@ -160,8 +160,8 @@ def instance_counts(
     """
     caller = "instance_counts"
     thresholds = _check_thresholds(thresholds, caller)
-    prediction = _check_objects(prediction, "prediction", caller)
-    truth = _check_objects(truth, "truth", caller)
+    prediction = check_objects(prediction, "prediction", caller)
+    truth = check_objects(truth, "truth", caller)
     return _count(prediction, truth, thresholds, class_agnostic, ("prediction", "truth", caller))
 
 
@@ -220,11 +220,11 @@ def _value_at(thresholds, level):
 
 
 def _count(prediction, truth, thresholds, class_agnostic, names):
-    if isinstance(prediction, Instances) or isinstance(truth, Instances):
-        overlaps = _mask_overlaps(prediction, truth, class_agnostic, names)
-    else:
-        overlaps = _map_overlaps(prediction, truth, names)
-    n_predicted, n_true, rows, columns, ious = overlaps
+    areas, true_areas, rows, columns, shared = find_overlaps(
+        prediction, truth, class_agnostic, names
+    )
+    ious = shared / (areas[rows] + true_areas[columns] - shared)
+    n_predicted, n_true = np.count_nonzero(areas), np.count_nonzero(true_areas)
     counts = np.empty((thresholds.size, 3), np.int64)
     matched_iou = np.empty(thresholds.size)
     for i, threshold in enumerate(thresholds):
@@ -235,19 +235,51 @@ def _count(prediction, truth, thresholds, class_agnostic, names):
     return counts, matched_iou
 
 
+def find_overlaps(
+    prediction: Instances | np.ndarray,
+    truth: Instances | np.ndarray,
+    class_agnostic: bool,
+    names: tuple[str, str, str],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """List the pairs of a predicted and a true object that share pixels.
+
+    Parameters
+    ----------
+    prediction, truth : Instances or (H, W) int array
+        Checked; ignored pixels (-1 in a map of the truth) count nowhere.
+    class_agnostic : bool
+        Whether objects of different classes make a pair, where both have classes.
+    names : tuple of str
+        Of the prediction, the truth and the caller, for messages.
+
+    Returns
+    -------
+    areas, true_areas : (n,) and (m,) int64 arrays
+        Pixels of each object; entries of 0 are no objects.
+    rows, columns : (n_pairs,) int arrays
+        Places of the two in `areas` and `true_areas`.
+    shared : (n_pairs,) int64 array
+        Pixels that they share.
+    """
+    if isinstance(prediction, Instances) or isinstance(truth, Instances):
+        return _mask_overlaps(prediction, truth, class_agnostic, names)
+    return _map_overlaps(prediction, truth, names)
+
+
 def _map_overlaps(prediction, truth, names):
-    """List the pairs of objects of two label maps that share pixels, and their IoUs."""
+    """As `find_overlaps`, for two label maps."""
     prediction_name, truth_name, caller = names
     check_same_shape(prediction, truth, prediction_name, truth_name, caller)
     table = tabulate(prediction, truth)
     predicted, true = table.label_ids > 0, table.truth_ids > 0
     both = predicted[table.rows] & true[table.columns]
-    ious = table.pair_ious()[both]
-    return predicted.sum(), true.sum(), table.rows[both], table.columns[both], ious
+    areas = np.where(predicted, table.label_sizes, 0)
+    true_areas = np.where(true, table.truth_sizes, 0)
+    return areas, true_areas, table.rows[both], table.columns[both], table.counts[both]
 
 
 def _mask_overlaps(prediction, truth, class_agnostic, names):
-    """As `_map_overlaps`, for masks that may overlap each other."""
+    """As `find_overlaps`, for masks that may overlap each other."""
     prediction_name, truth_name, caller = names
     have_classes = isinstance(prediction, Instances) and isinstance(truth, Instances)
     ignored = None if isinstance(truth, Instances) else truth == -1
@@ -272,8 +304,7 @@ def _mask_overlaps(prediction, truth, class_agnostic, names):
         near &= prediction.classes[:, None] == truth.classes[None, :]
     rows, columns = np.nonzero(near)
     shared = _intersections(masks, true_masks, rows, columns, first[near], last[near])
-    ious = shared / (areas[rows] + true_areas[columns] - shared)
-    return np.count_nonzero(areas), np.count_nonzero(true_areas), rows, columns, ious
+    return areas, true_areas, rows, columns, shared
 
 
 @njit(nogil=True, cache=True)
@@ -372,9 +403,21 @@ def _match(rows, columns, ious):
     return np.concatenate([ious[alone], chosen[chosen > 0]])
 
 
-def _list_objects(objects, name, caller):
+def list_objects(objects: Any, name: str, caller: str) -> list[Instances | np.ndarray]:
+    """Take the objects of one image, or of several, as a list that is checked.
+
+    Parameters
+    ----------
+    objects : Instances, (H, W) int array, or sequence of these
+    name, caller : str
+        Names for the message.
+
+    Returns
+    -------
+    list of Instances or int arrays
+    """
     if isinstance(objects, Instances) or hasattr(objects, "__array__"):
-        return [_check_objects(objects, name, caller)]
+        return [check_objects(objects, name, caller)]
     try:
         objects = list(objects)
     except TypeError:
@@ -384,10 +427,22 @@ def _list_objects(objects, name, caller):
         ) from None
     if not objects:
         raise ValueError(f"{caller}: {name} is empty: pass the objects of at least one image.")
-    return [_check_objects(each, f"{name}[{i}]", caller) for i, each in enumerate(objects)]
+    return [check_objects(each, f"{name}[{i}]", caller) for i, each in enumerate(objects)]
 
 
-def _check_objects(objects, name, caller):
+def check_objects(objects: Any, name: str, caller: str) -> Instances | np.ndarray:
+    """Check the objects of one image.
+
+    Parameters
+    ----------
+    objects : Instances or (H, W) int array
+    name, caller : str
+        Names for the message.
+
+    Returns
+    -------
+    Instances or int array
+    """
     if isinstance(objects, Instances):
         return objects
     labels = check_ids(objects, name, caller)

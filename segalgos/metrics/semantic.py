@@ -75,7 +75,7 @@ def semantic_scores(
     0.5
     """
     caller = "semantic_scores"
-    n_classes = _count_classes(classes, caller)
+    n_classes = count_classes(classes, caller)
     predictions = list_maps(predictions, "predictions", caller)
     truths = list_maps(truths, "truths", caller)
     if len(predictions) != len(truths):
@@ -118,7 +118,7 @@ def semantic_counts(prediction: ArrayLike, truth: ArrayLike, n_classes: int) -> 
         If the shapes differ or an id is K or more.
     """
     caller = "semantic_counts"
-    n_classes = _count_classes(n_classes, caller)
+    n_classes = count_classes(n_classes, caller)
     prediction = check_ids(prediction, "prediction", caller)
     truth = check_ids(truth, "truth", caller)
     return _count(prediction, truth, n_classes, "prediction", "truth", caller)
@@ -189,7 +189,20 @@ def _iou_and_dice(hits, false, missed):
     return ratio(hits, hits + false + missed), ratio(2 * hits, 2 * hits + false + missed)
 
 
-def _count_classes(classes: Sequence[str] | SupportsIndex, caller: str) -> int:
+def count_classes(classes: Sequence[str] | SupportsIndex, caller: str) -> int:
+    """Take the names of classes, or their number, as the number.
+
+    Parameters
+    ----------
+    classes : sequence of str, or int
+    caller : str
+        For the message.
+
+    Returns
+    -------
+    int
+        At least 1.
+    """
     if isinstance(classes, str | bool):
         raise TypeError(
             f"{caller}: classes is {classes!r}: pass the class names as a list, or their number."
