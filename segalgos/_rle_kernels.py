@@ -328,3 +328,81 @@ def draw_polygon(vertices, height, width):
             at = changes[k]
             k += 1
     return runs[:n].copy()
+
+
+@njit(nogil=True, cache=True)
+def rims_of(counts, starts, boxes, heights, widths):
+    """Runs of the rims of masks, `widths` pixels wide each, and where each begins.
+
+    A pixel is of the rim if a pixel that is not of the mask, or beyond the image, is so many
+    rows, columns or diagonal steps away at most.
+    """
+    found = np.empty(2 * len(counts) + 16, np.int64)
+    rim_starts = np.zeros(len(starts), np.int64)
+    for i in range(len(starts) - 1):
+        runs = _rim_runs(counts[starts[i] : starts[i + 1]], boxes[i], heights[i], widths[i])
+        begin, end = rim_starts[i], rim_starts[i] + len(runs)
+        if end > len(found):
+            more = np.empty(2 * end, np.int64)
+            more[:begin] = found[:begin]
+            found = more
+        found[begin:end] = runs
+        rim_starts[i + 1] = end
+    return found[: rim_starts[-1]].copy(), rim_starts
+
+
+@njit(nogil=True, cache=True)
+def _rim_runs(runs, box, height, rim):
+    """Runs of the rim of one mask; only its box is drawn, by columns as runs are."""
+    top, left, bottom, right = box
+    n_rows, n_columns = bottom - top, right - left
+    if n_rows == 0 or min(n_rows, n_columns) <= 2 * rim:
+        return runs.copy()  # nothing is deeper inside
+    mask = np.zeros((n_columns, n_rows), np.bool_)
+    at = 0
+    for r in range(len(runs)):
+        if r % 2:
+            for pixel in range(at, at + runs[r]):
+                mask[pixel // height - left, pixel % height - top] = True
+        at += runs[r]
+
+    # Deep inside: in the middle of 2 rim + 1 pixels of the mask, down the column and then along
+    # the row, counted as far as they go on without a gap.
+    span = 2 * rim + 1
+    deep = np.zeros((n_columns, n_rows), np.bool_)
+    for column in range(n_columns):
+        without_gap = 0
+        for row in range(n_rows):
+            without_gap = without_gap + 1 if mask[column, row] else 0
+            if without_gap >= span:
+                deep[column, row - rim] = True
+    without_gaps = np.zeros(n_rows, np.int64)
+    for column in range(n_columns):
+        for row in range(n_rows):
+            without_gaps[row] = without_gaps[row] + 1 if deep[column, row] else 0
+            if without_gaps[row] >= span:
+                mask[column - rim, row] = False
+
+    # A run goes on in the next column only where the box is as high as the image.
+    n_places = n_rows if n_rows == height else n_rows + 1
+    found = np.empty(2 * len(runs) + 16, np.int64)
+    n = last = 0  # runs so far, and where the last one ended
+    inside = False
+    for column in range(n_columns):
+        for row in range(n_places):
+            now = mask[column, row] if row < n_rows else False
+            if now != inside:
+                if n + 2 > len(found):
+                    more = np.empty(2 * len(found), np.int64)
+                    more[:n] = found[:n]
+                    found = more
+                place = (left + column) * height + top + row
+                found[n] = place - last
+                n += 1
+                last, inside = place, now
+    for end in (right * height if inside else at, at):  # of the box, then of the image
+        if end > last:
+            found[n] = end - last
+            n += 1
+            last = end
+    return found[:n].copy()

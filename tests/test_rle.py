@@ -1,6 +1,7 @@
 """Run lengths against masks drawn out, and against COCO's own codec."""
 
 import random
+import re
 
 import numpy as np
 import pytest
@@ -120,7 +121,10 @@ def test_damaged_codes_are_refused(code, words):
         ([0, 0, 1, 1, 2, 2, 3], "shape"),
         ([[0, 0], [1, 1], [2, 2]], "shape"),
         ("polygon", "cannot be read"),
-        ([0, 0, 1, 1, None, 2], "no number"),
+        ([0, 0, 1, 1, None, 2], "cannot be read as numbers"),
+        ([0, 0, 1, 1, "2", 2], "cannot be read as numbers"),
+        ([0, 0, 1, 1, 10**400, 2], "cannot be read as numbers"),
+        ([0, 0, 1, 1, float("nan"), 2], "no number"),
         ([0, 0, 1, 1, 2, float("inf")], "beyond 10 times"),
         ([0, 0, 1, 1, 2, 1e8], "beyond 10 times"),
     ],
@@ -158,6 +162,51 @@ def test_noise_is_read_or_refused(n):
     assert 0.2 * n < refused < n
 
 
+def strange_polygon(rng):
+    """Numbers mostly, of any size; words, lists and nothing among them, or in their place."""
+    numbers = [0, 1, 2.5, -3, 17, True, 49.99, 1e-300]
+    strange = [1e9, -1e9, 2**70, 10**400, float("nan"), float("inf"), None, "1", "", b"2", [], [3]]
+    strange += [{}, 1j, (4, 5), object()]
+    kind = rng.randrange(8)
+    if kind == 0:
+        return rng.choice(
+            [*strange, "123456", b"123456", {1: 2}, [[0, 0], [1, 1], [2, 2]], range(6)]
+        )
+    choices = numbers if kind < 5 else numbers + strange
+    return [rng.choice(choices) for _ in range(rng.choice([0, 1, 5, 6, 7, 8, 12]))]
+
+
+@pytest.mark.parametrize("n", [1_500, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_noise_of_polygons_is_drawn_or_refused(n):
+    """One by one and as parts of objects: the same is refused, and the same is drawn."""
+    rng = random.Random(1)
+    refused = 0
+    for _ in range(n):
+        size = tuple(rng.choice([0, 1, 5, 23]) for _ in range(2))
+        polygon = strange_polygon(rng)
+        words = ""
+        try:
+            runs = rle.from_polygons([polygon], size)
+        except ValueError as error:
+            words = str(error)
+        if words:
+            refused += 1
+            assert words.startswith("rle.from_polygons: polygons[0] ")
+            with pytest.raises(ValueError, match=re.escape(words)):
+                rle.gather([[polygon]], [size])
+        else:
+            assert runs.counts.sum() == size[0] * size[1]
+            assert rle.areas(runs)[0] == rle.decode(runs).sum()
+            assert np.array_equal(rle.gather([[polygon]], [size])[0], runs.counts)
+    assert 0.3 * n < refused < 0.9 * n
+
+
+@pytest.mark.parametrize("polygons", [None, 3, "ab", {}, [None], [[]], [{}], [3.5]])
+def test_what_is_no_list_of_polygons(polygons):
+    with pytest.raises((ValueError, TypeError), match=r"^\[0\]|is no code"):
+        rle.gather([polygons if isinstance(polygons, dict) else [polygons]], [(4, 5)])
+
+
 def test_bad_arguments():
     with pytest.raises(ValueError, match="float64 of shape"):
         rle.encode(np.zeros((2, 3)))
@@ -189,7 +238,9 @@ def test_many_at_once_equal_one_by_one():
     counts, starts = rle.gather(segmentations, sizes)
     for i, runs in enumerate(expected):
         assert np.array_equal(counts[starts[i] : starts[i + 1]], runs)
-    for wrong in ({"size": list(sizes[7]), "counts": "~"}, [[0, 0, 1]], [["a"] * 6], None):
+    damage = [{"size": list(sizes[7]), "counts": "~"}, [[0, 0, 1]], [["a"] * 6], None]
+    damage += [["012345"], [["0"] * 6], [[0, 0, 9, 0, 9, "9"]], [[[0, 0], [9, 0], [9, 9]]]]
+    for wrong in damage:
         damaged = [*segmentations[:7], wrong, *segmentations[8:]]
         with pytest.raises(ValueError, match=r"^\[7\]"):
             rle.gather(damaged, sizes)

@@ -1,5 +1,6 @@
 from . import (
     aji,
+    boundary,
     cityscapes,
     coco,
     contingency,
@@ -10,6 +11,7 @@ from . import (
     superpixels,
 )
 from .aji import aji_counts, aji_scores, aji_scores_from_counts
+from .boundary import boundary_iou, boundary_of
 from .cityscapes import (
     CityscapesCounts,
     cityscapes_counts,
@@ -44,6 +46,9 @@ __all__ = [
     "aji_scores_from_counts",
     "best_class_labels",
     "best_overlaps",
+    "boundary",
+    "boundary_iou",
+    "boundary_of",
     "cityscapes",
     "cityscapes_counts",
     "cityscapes_scores",

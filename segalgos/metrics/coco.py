@@ -17,7 +17,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from segalgos import rle
-from segalgos._rle_kernels import boxes_of, mask_iou
+from segalgos._rle_kernels import areas_of, boxes_of, mask_iou, rims_of
+from segalgos.metrics.boundary import DILATION, rim_widths
 from segalgos.parallel import map_items, map_strips
 
 __all__ = ["coco_average_precision"]
@@ -41,6 +42,7 @@ class _Objects(NamedTuple):
     crowd: NDArray[np.bool_]
     boxes: NDArray[np.float64]  # (n, 4): x, y, width, height
     masks: tuple  # counts, starts, boxes and areas of run lengths
+    rims: tuple  # as of masks; without any run where they are not compared
 
 
 def coco_average_precision(
@@ -58,8 +60,10 @@ def coco_average_precision(
     detections : sequence of dict
         "image_id", "category_id", "score", and "segmentation" or "bbox". Those of categories that
         the data set does not have are left out.
-    iou_type : {"segm", "bbox"}, default="segm"
-        Compare masks or boxes.
+    iou_type : {"segm", "bbox", "boundary"}, default="segm"
+        Compare masks, boxes, or masks and their boundaries: the IoU of two objects is then that of
+        their masks or, if it is less, that of their boundaries (`boundary_iou`), which is called
+        Boundary AP [2]_. With a crowd only masks are compared.
 
     Returns
     -------
@@ -97,6 +101,8 @@ def coco_average_precision(
     ----------
     .. [1] T.-Y. Lin et al., "Microsoft COCO: common objects in context", ECCV 2014,
        arXiv:1405.0312.
+    .. [2] B. Cheng, R. Girshick, P. Dollar, A. C. Berg and A. Kirillov, "Boundary IoU: improving
+       object-centric image segmentation evaluation", CVPR 2021; rules as in its evaluation code.
 
     Examples
     --------
@@ -108,8 +114,10 @@ def coco_average_precision(
     1.0
     """
     caller = "coco_average_precision"
-    if iou_type not in ("segm", "bbox"):
-        raise ValueError(f"{caller}: iou_type is {iou_type!r}, expected 'segm' or 'bbox'.")
+    if iou_type not in ("segm", "bbox", "boundary"):
+        raise ValueError(
+            f"{caller}: iou_type is {iou_type!r}, expected 'segm', 'bbox' or 'boundary'."
+        )
     for key in ("images", "annotations", "categories"):
         if not isinstance(truth, Mapping) or not isinstance(truth.get(key), Sequence):
             raise ValueError(f"{caller}: truth has no list {key!r}: pass a COCO data set.")
@@ -135,7 +143,7 @@ def coco_average_precision(
         _gather(annotations, sizes, places, iou_type, f"{caller}: truth['annotations']", False),
         _gather(found, sizes, places, iou_type, f"{caller}: detections", True),
     ]
-    precision, recall = _evaluate(*objects, len(categories), len(sizes), iou_type == "segm")
+    precision, recall = _evaluate(*objects, len(categories), len(sizes), iou_type)
     return _summarize(precision, recall) | {
         "categories": np.array(categories, np.int64) if categories else np.empty(0, np.int64),
         "AP_per_category": np.array([_mean(precision[0, k]) for k in range(len(categories))]),
@@ -189,8 +197,9 @@ def _gather(
     have_boxes = bool(entries) and bool(entries[0].get("bbox"))
     places_in = [kept[k] for k in order]
     chosen = [entries[i] for i in places_in]
-    need_masks = iou_type == "segm" or (are_found and not have_boxes)
+    need_masks = iou_type != "bbox" or (are_found and not have_boxes)
     masks = _masks(chosen, places_in, sizes, what, need_masks)
+    rims = _rims(masks, chosen if iou_type == "boundary" else [], sizes)
     mask_boxes, mask_areas = masks[2:]
 
     def numbers(key: str, n: int | None = None) -> NDArray[np.float64]:
@@ -219,7 +228,7 @@ def _gather(
         areas[with_area] = _numbers([chosen[k]["area"] for k in with_area], None,
                                     [places_in[k] for k in with_area], what, "area")  # fmt: skip
     crowd = np.array([not are_found and bool(e.get("iscrowd")) for e in chosen], bool)
-    return _Objects(starts, scores, areas, crowd, boxes, masks)
+    return _Objects(starts, scores, areas, crowd, boxes, masks, rims)
 
 
 def _numbers(
@@ -231,12 +240,12 @@ def _numbers(
         array = np.array(values, np.float64).reshape(-1, *shape)
         if len(array) == len(values) and np.isfinite(array).all():
             return array
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         pass
     for i, value in zip(places, values):
         try:
             one = np.asarray(value, np.float64)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             one = np.array(np.nan)
         if one.shape != shape or not np.isfinite(one).all():
             expected = "a finite number" if n is None else f"{n} finite numbers"
@@ -270,11 +279,23 @@ def _masks(
     return counts, starts, boxes_of(counts, starts, heights), rle.areas(runs)
 
 
+def _rims(masks: tuple, chosen: Sequence[Mapping], sizes: dict) -> tuple:
+    """Runs of the boundaries of those objects, with boxes and areas, as of `masks`."""
+    if not chosen:
+        empty = np.empty(0, np.int64)
+        return empty, np.zeros(1, np.int64), np.empty((0, 4), np.int64), empty
+    counts, starts, boxes, _ = masks
+    shapes = np.array([sizes[entry["image_id"]] for entry in chosen], np.int64)
+    widths = rim_widths(shapes, DILATION)
+    rims, rim_starts = rims_of(counts, starts, boxes, np.maximum(shapes[:, 0], 1), widths)
+    return rims, rim_starts, boxes, areas_of(rims, rim_starts)  # a mask and its rim share a box
+
+
 # --- matching --------------------------------------------------------------------------------
 
 
 def _evaluate(
-    truth: _Objects, found: _Objects, n_categories: int, n_images: int, by_mask: bool
+    truth: _Objects, found: _Objects, n_categories: int, n_images: int, iou_type: str
 ) -> tuple[NDArray, NDArray]:
     """Precision (4 areas, K, 10, 101), and recall (6, K, 10); -1 where there is nothing to find."""
     n_found = len(found.scores)
@@ -283,9 +304,11 @@ def _evaluate(
     ranks = np.empty(n_found, np.int64)
     n_true = np.zeros((len(AREAS), n_categories * n_images), np.int64)
 
+    kind = ("bbox", "segm", "boundary").index(iou_type)
+
     def match(first: int, last: int) -> None:
         _match_groups(
-            truth, found, by_mask, IOU_THRESHOLDS, AREAS, first, last, hit, ignored, ranks, n_true
+            truth, found, kind, IOU_THRESHOLDS, AREAS, first, last, hit, ignored, ranks, n_true
         )
 
     map_strips(match, n_categories * n_images, GROUPS_OF_A_STRIP)
@@ -346,9 +369,7 @@ def _mean(values: NDArray) -> float:
 
 
 @njit(nogil=True, cache=True)
-def _match_groups(
-    truth, found, by_mask, thresholds, ranges, first, last, hit, ignored, ranks, n_true
-):
+def _match_groups(truth, found, kind, thresholds, ranges, first, last, hit, ignored, ranks, n_true):
     """Match the detections of some groups with their objects, for all areas and thresholds."""
     for group in range(first, last):
         g0, g1 = truth.starts[group], truth.starts[group + 1]
@@ -358,8 +379,8 @@ def _match_groups(
             ranks[order[rank]] = rank
         order = order[:100]
         crowd = truth.crowd[g0:g1]
-        if by_mask:
-            ious = _mask_overlaps(truth, found, order, g0, g1)
+        if kind:
+            ious = _mask_overlaps(truth, found, order, g0, g1, kind == 2)
         else:
             ious = _box_overlaps(truth.boxes[g0:g1], found.boxes[order], crowd)
         for a in range(len(ranges)):
@@ -391,11 +412,14 @@ def _match_groups(
 
 
 @njit(nogil=True, cache=True)
-def _mask_overlaps(truth, found, order, g0, g1):
+def _mask_overlaps(truth, found, order, g0, g1, with_rims):
     ious = np.zeros((len(order), g1 - g0))
     for rank in range(len(order)):
         for g in range(g0, g1):
-            ious[rank, g - g0] = mask_iou(found.masks, order[rank], truth.masks, g, truth.crowd[g])
+            iou = mask_iou(found.masks, order[rank], truth.masks, g, truth.crowd[g])
+            if with_rims and iou > 0 and not truth.crowd[g]:
+                iou = min(iou, mask_iou(found.rims, order[rank], truth.rims, g, False))
+            ious[rank, g - g0] = iou
     return ious
 
 

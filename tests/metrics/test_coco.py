@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from segalgos import rle
 from segalgos.metrics import coco_average_precision
@@ -24,11 +25,43 @@ def with_pycocotools(truth, detections, iou_type):
     data = coco.COCO()
     data.dataset = truth
     data.createIndex()
-    run = COCOeval(data, data.loadRes(detections), iou_type)
+    evaluation = COCOeval
+    if iou_type == "boundary":  # which it does not have: masks, by other IoUs
+        evaluation, iou_type = type("Boundary", (BoundaryEval, COCOeval), {}), "segm"
+    run = evaluation(data, data.loadRes(detections), iou_type)
     run.evaluate()
     run.accumulate()
     run.summarize()
     return run.stats
+
+
+class BoundaryEval:
+    """Makes pycocotools compare masks and boundaries, by eroding masks as the authors do."""
+
+    def computeIoU(self, image, category):
+        ious = super().computeIoU(image, category)
+        truth, found = self._gts[image, category], self._dts[image, category]
+        if not len(truth) or not len(found):
+            return ious
+        order = np.argsort([-d["score"] for d in found], kind="mergesort")[:100]
+        rims = [rle_of_rim(g["segmentation"]) for g in truth]
+        found_rims = [rle_of_rim(found[i]["segmentation"]) for i in order]
+        from pycocotools import mask as codec
+
+        crowd = np.array([g["iscrowd"] for g in truth], bool)
+        thin = codec.iou(found_rims, rims, crowd.astype(int).tolist())
+        ious[:, ~crowd] = np.minimum(ious, thin)[:, ~crowd]
+        return ious
+
+
+def rle_of_rim(code):
+    """COCO's code of the pixels near the outline of a mask."""
+    from pycocotools import mask as codec
+
+    mask = codec.decode(code).astype(bool)
+    width = max(1, int(np.rint(0.02 * np.hypot(*mask.shape))))
+    deep = ndimage.binary_erosion(mask, np.ones((3, 3)), iterations=width)
+    return codec.encode(np.asfortranarray(mask & ~deep, np.uint8))
 
 
 def with_faster_coco_eval(truth, detections, iou_type):
@@ -52,9 +85,12 @@ def official(request):
 
 
 def draw(rng, height, width):
-    """A rectangle, of no area at times, with holes at times."""
-    (top, bottom), (left, right) = (np.sort(rng.integers(0, n + 1, 2)) for n in (height, width))
+    """A rectangle, of no area or one pixel at times, with holes at times."""
     mask = np.zeros((height, width), bool)
+    if rng.random() < 0.15:
+        mask[rng.integers(height), rng.integers(width)] = True
+        return mask
+    (top, bottom), (left, right) = (np.sort(rng.integers(0, n + 1, 2)) for n in (height, width))
     mask[top:bottom, left:right] = True
     return mask & (rng.random(mask.shape) < 0.8) if rng.random() < 0.3 else mask
 
@@ -64,10 +100,20 @@ def box_of(runs):
     return [left, top, right - left, bottom - top]
 
 
-def annotate(rng, image, categories, n):
+def draw_touching(rng, image):
+    """Strips that cover the image without a gap."""
+    height, width = image["height"], image["width"]
+    strips = np.searchsorted(np.sort(rng.integers(0, width, rng.integers(1, 5))), np.arange(width))
+    return [np.broadcast_to(strips == i, (height, width)) for i in range(strips.max() + 1)]
+
+
+def annotate(rng, image, categories, n, mask=None):
     """A true object: of any size, crowds among them, as polygons or run lengths."""
     height, width = image["height"], image["width"]
-    if rng.random() < 0.4:
+    if mask is not None:
+        runs = rle.encode(mask[None])
+        segmentation = rle.write(runs)[0]
+    elif rng.random() < 0.4:
         polygons = [
             (rng.uniform(-0.1, 1.1, (k, 2)) * (width, height)).round(2).ravel().tolist()
             for k in rng.integers(3, 7, rng.integers(1, 3))
@@ -83,6 +129,7 @@ def annotate(rng, image, categories, n):
         "image_id": image["id"],
         "category_id": rng.choice(categories)["id"],
         "iscrowd": int(rng.random() < 0.2),
+        "ignore": int(rng.random() < 0.1),  # which only crowds are, whatever this says
         "segmentation": segmentation,
         "bbox": box_of(runs),
         "area": area,
@@ -113,8 +160,11 @@ def scene(seed):
     ]
     annotations, detections = [], []
     for image in images:
-        for _ in range(rng.integers(0, 9)):
-            runs, annotation = annotate(rng, image, categories, len(annotations))
+        masks = [None] * rng.integers(0, 9)
+        if rng.random() < 0.2:
+            masks += draw_touching(rng, image)
+        for mask in masks:
+            runs, annotation = annotate(rng, image, categories, len(annotations), mask)
             annotations.append(annotation)
             for _ in range(rng.integers(0, 3)):
                 same = rng.random() < 0.9
@@ -131,7 +181,7 @@ def scene(seed):
     return truth, detections
 
 
-@pytest.mark.parametrize("iou_type", ["segm", "bbox"])
+@pytest.mark.parametrize("iou_type", ["segm", "bbox", "boundary"])
 @pytest.mark.parametrize("n_scenes", [25, pytest.param(500, marks=pytest.mark.slow)])
 def test_equals_the_official_numbers(official, iou_type, n_scenes):
     compared = 0
@@ -145,6 +195,27 @@ def test_equals_the_official_numbers(official, iou_type, n_scenes):
         np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-12, err_msg=f"scene {seed}")
         compared += 1
     assert compared > 0.7 * n_scenes
+
+
+def test_scenes_have_all_that_is_hard():
+    """Crowds, nothing to find, nothing found, ties, one pixel, neighbours that touch."""
+    seen = dict.fromkeys(("crowd", "empty", "none", "ties", "tiny", "void", "touching"), 0)
+    for seed in range(25):
+        truth, detections = scene(seed)
+        annotations = truth["annotations"]
+        areas = [a["bbox"][2] * a["bbox"][3] for a in annotations]
+        images = {a["image_id"] for a in annotations}
+        scores = [d["score"] for d in detections]
+        edges = {(a["image_id"], a["bbox"][0] + a["bbox"][2]) for a in annotations}
+        seen["crowd"] += sum(a["iscrowd"] for a in annotations)
+        seen["empty"] += len(truth["images"]) - len(images)
+        seen["none"] += len({image["id"] for image in truth["images"]}
+                            - {d["image_id"] for d in detections})  # fmt: skip
+        seen["ties"] += len(scores) - len(set(scores))
+        seen["tiny"] += areas.count(1)
+        seen["void"] += areas.count(0)
+        seen["touching"] += sum((a["image_id"], a["bbox"][0]) in edges for a in annotations)
+    assert min(seen.values()) > 3, seen
 
 
 def one_object():
