@@ -120,10 +120,10 @@ def measured(render, heading) -> str:
     return "\n\n".join(parts)
 
 
-def script(name: str) -> ModuleType:
-    """A script of ``benchmarks/peers``, imported."""
+def script(name: str, folder: str = "benchmarks/peers") -> ModuleType:
+    """A script of the benchmarks, imported."""
     if name not in sys.modules:
-        path = ROOT / "benchmarks" / "peers" / f"{name}.py"
+        path = ROOT / folder / f"{name}.py"
         spec = importlib.util.spec_from_file_location(name, path)
         sys.modules[name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules[name])
@@ -157,6 +157,16 @@ def scribbles() -> str:
             "; ".join(f"``{command}``" for command in (about["command"], *about.get("again", [])))
             + f"; {about['machine']['cpu']}.",
         ]
+    return "\n\n".join(parts)
+
+
+def interactive() -> str:
+    """Clicks that interactive methods need, from the rows of ``benchmarks/interactive.py``."""
+    parts = []
+    for path in sorted((RESULTS / "interactive").glob("*/results.jsonl")):
+        rows, _ = read_rows(path)
+        command = (path.parent / "command.txt").read_text().strip()
+        parts += [rst(script("interactive", "benchmarks").table(rows)), f"``{command}``."]
     return "\n\n".join(parts)
 
 
@@ -260,6 +270,7 @@ def outputs() -> dict[Path, str]:
         ROOT / "docs" / "_generated" / "methods.rst": rst(methods_table()) + "\n",
         ROOT / "docs" / "_generated" / "results.rst": results + "\n",
         ROOT / "docs" / "_generated" / "scribbles.rst": scribbles() + "\n",
+        ROOT / "docs" / "_generated" / "interactive.rst": interactive() + "\n",
         ROOT / "docs" / "_generated" / "superpixels.rst": superpixels() + "\n",
         ROOT / "docs" / "_generated" / "camvid.rst": training("camvid", CAMVID) + "\n",
         ROOT / "docs" / "_generated" / "nuclei.rst": training("nuclei", NUCLEI) + "\n",

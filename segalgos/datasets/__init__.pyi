@@ -1,9 +1,11 @@
+from . import berkeley as berkeley
 from . import bsds500 as bsds500
 from . import camvid as camvid
 from . import cityscapes as cityscapes
 from . import crackforest as crackforest
 from . import cwfid as cwfid
 from . import folder as folder
+from . import grabcut as grabcut
 from . import isbi2012 as isbi2012
 from . import magnetictile as magnetictile
 from . import nuclei as nuclei

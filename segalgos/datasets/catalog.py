@@ -9,12 +9,14 @@ from types import ModuleType
 from typing import Any
 
 from segalgos.datasets import (
+    berkeley,
     bsds500,
     camvid,
     cityscapes,
     crackforest,
     cwfid,
     folder,
+    grabcut,
     isbi2012,
     magnetictile,
     nuclei,
@@ -43,6 +45,8 @@ _MODULES = (
     wbc,
     isbi2012,
     weizmann,
+    grabcut,
+    berkeley,
 )
 _INDEX = {module.INFO.name: module for module in _MODULES}
 

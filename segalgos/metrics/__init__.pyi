@@ -5,6 +5,7 @@ from . import (
     coco,
     contingency,
     instances,
+    interactive,
     panoptic,
     regions,
     semantic,
@@ -21,6 +22,7 @@ from .cityscapes import (
 from .coco import coco_average_precision
 from .contingency import ContingencyTable, contingency_table
 from .instances import instance_counts, instance_scores, instance_scores_from_counts
+from .interactive import click_scores, object_iou
 from .panoptic import (
     PanopticMap,
     panoptic_counts,
@@ -53,6 +55,7 @@ __all__ = [
     "cityscapes_counts",
     "cityscapes_scores",
     "cityscapes_scores_from_counts",
+    "click_scores",
     "coco",
     "coco_average_precision",
     "contingency",
@@ -61,6 +64,8 @@ __all__ = [
     "instance_scores",
     "instance_scores_from_counts",
     "instances",
+    "interactive",
+    "object_iou",
     "panoptic",
     "panoptic_counts",
     "panoptic_scores",

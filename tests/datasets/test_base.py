@@ -12,7 +12,7 @@ from segalgos.datasets import Dataset, Info, Sample, available, load, locate
 from segalgos.datasets._files import find_folder, hash_share
 
 SEMANTIC = ["cwfid", "crackforest", "magnetictile", "wbc", "isbi2012", "weizmann"]
-REAL = ["bsds500", "camvid", "cityscapes", "nuclei", *SEMANTIC]
+REAL = ["bsds500", "camvid", "cityscapes", "nuclei", *SEMANTIC, "grabcut", "berkeley"]
 
 INFO = Info("toy", "semantic", ("train",), "9 train", "CC0", "none", "nowhere", "Nothing.")
 
