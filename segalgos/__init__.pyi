@@ -46,6 +46,7 @@ from .nets.ddrnet import DDRNetSegmenter as DDRNetSegmenter
 from .nets.deeplab import DeepLabSegmenter as DeepLabSegmenter
 from .nets.fcn import FCNSegmenter as FCNSegmenter
 from .nets.mask_rcnn import MaskRCNNSegmenter as MaskRCNNSegmenter
+from .nets.sam.segmenter import SAMSegmenter as SAMSegmenter
 from .nets.segformer import SegFormerSegmenter as SegFormerSegmenter
 from .nets.segmenter import NetSegmenter as NetSegmenter
 from .nets.unet import UNetSegmenter as UNetSegmenter

@@ -61,6 +61,9 @@ class Traits:
         The result does not depend on ``random_state``.
     keeps_uint8 : bool
         Hooks get uint8 images as they came; all others arrive as float32.
+    max_channels : int or None
+        Images with more channels are refused, for methods that know what their channels
+        mean; None takes any number.
     """
 
     task: Task
@@ -74,6 +77,7 @@ class Traits:
     ndims: tuple[int, ...] = (2,)
     deterministic: bool = True
     keeps_uint8: bool = False
+    max_channels: int | None = None
 
     def __post_init__(self):
         if self.task not in TASKS:
@@ -297,7 +301,7 @@ class Segmenter(BaseEstimator):
             )
 
     def _clean(self, image: ArrayLike, name: str) -> NDArray:
-        return checks.check_image(
+        clean = checks.check_image(
             image,
             self._caller,
             channel_axis=self.channel_axis,
@@ -305,6 +309,13 @@ class Segmenter(BaseEstimator):
             keep_uint8=self.traits.keeps_uint8,
             name=name,
         )
+        most = self.traits.max_channels
+        if most is not None and clean.shape[-1] > most:
+            raise ValueError(
+                f"{self._caller}: {name} has {clean.shape[-1]} channels, expected {most} at most: "
+                "choose those that show what is to be segmented, for instance image[..., :3]."
+            )
+        return clean
 
     def _fit_checked(self, images: Any, labels: Any, sample_weight: Any) -> None:
         caller, traits = self._caller, self.traits

@@ -262,6 +262,17 @@ ENTRIES: tuple[Entry, ...] = (
         extra="torch",
     ),
     Entry(
+        "sam",
+        "SAMSegmenter",
+        "segalgos.nets.sam.segmenter",
+        "nets",
+        "interactive",
+        2023,
+        "A. Kirillov et al., Segment anything, ICCV",
+        "what clicks, boxes or rough masks point at, or everything; needs trained weights",
+        extra="torch",
+    ),
+    Entry(
         "net",
         "NetSegmenter",
         "segalgos.nets.segmenter",

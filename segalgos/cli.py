@@ -618,17 +618,60 @@ def _place(datasets, info, root) -> str | None:
 
 @data_app.command("download")
 def data_download(
-    url: Annotated[str, typer.Argument(help="Address of a .zip or .tar.gz archive.")],
-    sha256: Annotated[str, typer.Option(help="Its digest, from somebody you trust.")],
-    root: Annotated[Path, typer.Option(help="Folder to unpack into.")],
+    what: Annotated[
+        str,
+        typer.Argument(help="Weights, by their name, or the address of a .zip or .tar.gz archive."),
+    ],
+    root: Annotated[Path, typer.Option(help="Folder for the weights, or to unpack into.")],
+    sha256: Annotated[
+        str | None, typer.Option(help="Digest of the archive, from somebody you trust.")
+    ] = None,
 ) -> None:
-    """Download an archive, check its digest, and unpack it safely.
+    """Download weights or an archive, check the digest, and unpack an archive safely.
 
-    `segalgos data list` names where each data set comes from.
+    `segalgos data list` names where each data set comes from, `segalgos data weights` which
+    weights there are.
     """
+    from segalgos import datasets
     from segalgos.datasets.download import download
 
-    _out(str(download(url, sha256, root)))
+    if "/" not in what:
+        if sha256 is not None:
+            raise typer.BadParameter("--sha256 is for addresses: that of weights is known.")
+        try:
+            _out(str(datasets.download_weights(what, root)))
+        except ValueError as error:
+            if "there are no weights" in str(error):
+                raise typer.BadParameter(str(error)) from error
+            raise
+        return
+    if sha256 is None:
+        raise typer.BadParameter("--sha256 is missing: an address needs the digest of its file.")
+    _out(str(download(what, sha256, root)))
+
+
+@data_app.command("weights")
+def data_weights(as_json: Json = False) -> None:
+    """List the published weights that `segalgos data download NAME` fetches."""
+    from dataclasses import asdict
+
+    from segalgos import datasets
+
+    found = datasets.available_weights()
+    if as_json:
+        _out(json.dumps([{**asdict(weights), "file": weights.file} for weights in found]))
+        return
+    table = Table(show_lines=True)
+    for title in ("name", "what it is", "method", "MB", "licence", "comes from"):
+        table.add_column(title, overflow="fold")
+    for weights in found:
+        size = f"{weights.n_bytes / 1e6:.0f}"
+        cells = (weights.name, weights.summary, weights.method, size, weights.licence)
+        table.add_row(*cells, weights.url)
+    console = Console()
+    if not console.is_terminal:
+        console.width = 160
+    console.print(table)
 
 
 @data_app.command("verify")

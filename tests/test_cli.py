@@ -116,6 +116,9 @@ def test_segment_writes_many_into_a_folder_and_goes_on_after_a_bad_one(run, phot
         (["report", "nowhere"], 4, "nowhere"),
         (["convert", "photo.jpg", "x.png"], 4, "colour picture"),
         (["data", "verify", "nothing"], 2, "neither a data set"),
+        (["data", "download", "sam_vit_x", "--root", "."], 2, "did you mean 'sam_vit_b'"),
+        (["data", "download", "sam_vit_b", "--sha256", "0", "--root", "."], 2, "is for addresses"),
+        (["data", "download", "http://a.b/c.zip", "--root", "."], 2, "--sha256 is missing"),
     ],
 )
 def test_bad_input_is_one_clear_line_and_writes_nothing(
@@ -217,6 +220,12 @@ def test_lists_and_doctor(run, monkeypatch):
     code, out, _ = run("data", "list")
     assert code == 0
     assert "camvid" in out
+    code, out, _ = run("data", "weights", "--json")
+    assert code == 0
+    assert {w["name"]: w["file"] for w in json.loads(out)}["sam_vit_b"] == "sam_vit_b_01ec64.pth"
+    code, out, _ = run("data", "weights")
+    assert code == 0
+    assert "mobile_sam" in out
     code, out, _ = run("doctor", "--json")
     assert code == 0
     assert json.loads(out)["versions"]["segalgos"] == segalgos.__version__

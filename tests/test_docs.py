@@ -53,7 +53,7 @@ def test_guide(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    "page", ["fcn", "unet", "deeplab", "segformer", "ddrnet", "losses", "training"]
+    "page", ["fcn", "unet", "deeplab", "segformer", "ddrnet", "sam", "losses", "training"]
 )
 def test_pages_of_nets(page, tmp_path, monkeypatch):
     pytest.importorskip("torch")

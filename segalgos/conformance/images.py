@@ -160,8 +160,14 @@ def check_colour_channels(segmenter: Segmenter) -> None:
 
 @promise()
 def check_many_channels(segmenter: Segmenter) -> None:
-    """Seven channels need channel_axis, and give the same result first or last."""
+    """Seven channels need channel_axis, and give the same result first or last, or are refused."""
     data = example(segmenter, channels=7)
+    most = segmenter.traits.max_channels
+    if most is not None and most < 7:
+        model = fresh(segmenter, channel_axis=-1)
+        with refused("fit on seven channels", naming=("7 channels", str(most))):
+            model.fit(data.images, data.targets)
+        return
     last = fresh(segmenter, channel_axis=-1).fit(data.images, data.targets)
     results = predict(last, data.images)
     for image, result in zip(data.images, results, strict=True):

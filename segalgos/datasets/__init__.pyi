@@ -19,3 +19,6 @@ from .base import Sample as Sample
 from .catalog import available as available
 from .catalog import load as load
 from .catalog import locate as locate
+from .weights import Weights as Weights
+from .weights import available_weights as available_weights
+from .weights import download_weights as download_weights

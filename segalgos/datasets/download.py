@@ -1,4 +1,4 @@
-"""Fetch an archive whose digest is known, and unpack it without trusting it."""
+"""Fetch a file whose digest is known; unpack an archive without trusting it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-__all__ = ["download", "unpack"]
+__all__ = ["download", "download_file", "unpack"]
 
 MAX_MEMBERS = 200_000
 MAX_BYTES = 20 * 2**30
@@ -43,23 +43,75 @@ def download(url: str, sha256: str, root: str | os.PathLike) -> Path:
     OSError
         If the address cannot be reached.
     """
+    _check_digest(sha256)
+    with tempfile.TemporaryDirectory(prefix="segalgos-download-") as folder:
+        name = PurePosixPath(url.partition("?")[0]).name or "archive"
+        return unpack(_fetch(url, sha256, Path(folder, name)), root)
+
+
+def download_file(url: str, sha256: str, path: str | os.PathLike) -> Path:
+    """Download one file, unless it is here, and check its digest.
+
+    Parameters
+    ----------
+    url : str
+    sha256 : str
+        The 64 hex digits that its publisher, or whoever you trust, gives.
+    path : path-like
+        Where the file shall be; its folder is made if needed.
+
+    Returns
+    -------
+    pathlib.Path
+        `path`.
+
+    Raises
+    ------
+    ValueError
+        If the digest is not as given: nothing is left at `path` then, and a file that was
+        there before stays as it was.
+    OSError
+        If the address cannot be reached.
+    """
     import pooch
 
+    _check_digest(sha256)
+    path = Path(path)
+    if path.exists():
+        found = pooch.file_hash(str(path))
+        if found != sha256.lower():
+            raise ValueError(
+                f"download: {path} is here, but has SHA-256 {found}, expected {sha256.lower()}: "
+                "remove it, or choose another folder."
+            )
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Beside its place: large files need not fit into the folder for temporary ones.
+    with tempfile.TemporaryDirectory(prefix=".download-", dir=path.parent) as folder:
+        os.replace(_fetch(url, sha256, Path(folder, path.name)), path)
+    return path
+
+
+def _check_digest(sha256: str) -> None:
     if not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
         raise ValueError(
             f"download: sha256 is {sha256!r}, expected 64 hex digits: the publisher of the "
-            "archive gives them, or sha256sum of a copy that you trust."
+            "file gives them, or sha256sum of a copy that you trust."
         )
-    with tempfile.TemporaryDirectory(prefix="segalgos-download-") as folder:
-        name = PurePosixPath(url.partition("?")[0]).name or "archive"
-        archive = pooch.retrieve(url, known_hash=None, fname=name, path=folder)
-        found = pooch.file_hash(archive)
-        if found != sha256.lower():
-            raise ValueError(
-                f"download: {url} has SHA-256 {found}, expected {sha256.lower()}: the file is "
-                "damaged, or another version than the one you trust; it was removed."
-            )
-        return unpack(archive, root)
+
+
+def _fetch(url: str, sha256: str, path: Path) -> Path:
+    """Download a file to a folder that is removed later, and check its digest."""
+    import pooch
+
+    pooch.retrieve(url, known_hash=None, fname=path.name, path=path.parent)
+    found = pooch.file_hash(str(path))
+    if found != sha256.lower():
+        raise ValueError(
+            f"download: {url} has SHA-256 {found}, expected {sha256.lower()}: the file is "
+            "damaged, or another version than the one you trust; it was removed."
+        )
+    return path
 
 
 def unpack(archive: str | os.PathLike, root: str | os.PathLike) -> Path:

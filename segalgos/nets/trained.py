@@ -19,6 +19,7 @@ import segalgos
 from segalgos import checks
 from segalgos.color import data_range_of
 from segalgos.nets.checkpoints import load_weights
+from segalgos.nets.devices import find_device
 from segalgos.nets.encoders.efficientnet_lite import EfficientNetLite0
 from segalgos.nets.fast_inference import fuse
 from segalgos.nets.handed_on import show_handed_on
@@ -205,19 +206,7 @@ class TrainedNet:
         self._device()
 
     def _device(self) -> torch.device:
-        if self.device is None:
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        if not isinstance(self.device, str | torch.device):
-            raise TypeError(f"{self._caller}: device is {self.device!r}, expected a name.")
-        try:
-            device = torch.device(self.device)
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            raise ValueError(
-                f"{self._caller}: device is {self.device!r}, which is not here ({error}): "
-                'pass "cpu", or None for a GPU if there is one.'
-            ) from error
-        return device
+        return find_device(self.device, self._caller)
 
     # --- before training -----------------------------------------------------------------
 

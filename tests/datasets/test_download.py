@@ -9,8 +9,10 @@ import zipfile
 
 import pytest
 
+from segalgos import catalog
 from segalgos.datasets import download as room
-from segalgos.datasets.download import download, unpack
+from segalgos.datasets import weights
+from segalgos.datasets.download import download, download_file, unpack
 
 
 def make_zip(path, members):
@@ -142,3 +144,56 @@ def test_files_that_are_there_are_not_replaced(tmp_path):
         unpack(archive, tmp_path / "root")
     assert files_below(tmp_path / "root") == ["a"]
     assert (tmp_path / "root" / "a").read_text() == "mine"
+
+
+def test_one_file_is_fetched_once(server, tmp_path):
+    folder, address = server
+    (folder / "net.pth").write_bytes(b"weights")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    path = tmp_path / "root" / "net.pth"
+    assert download_file(f"{address}/net.pth", digest, path) == path
+    assert path.read_bytes() == b"weights"
+    (folder / "net.pth").unlink()
+    assert download_file(f"{address}/net.pth", digest.upper(), path) == path  # it is here
+    assert files_below(tmp_path / "root") == ["net.pth"]
+
+
+def test_one_file_of_another_digest_is_refused(server, tmp_path):
+    folder, address = server
+    (folder / "net.pth").write_bytes(b"weights")
+    path = tmp_path / "root" / "net.pth"
+    with pytest.raises(ValueError, match=r"has SHA-256 .*, expected 0000"):
+        download_file(f"{address}/net.pth", "0" * 64, path)
+    assert files_below(tmp_path / "root") == []
+    with pytest.raises(ValueError, match="sha256 is 'unknown', expected 64 hex digits"):
+        download_file(f"{address}/net.pth", "unknown", path)
+    path.write_bytes(b"mine")
+    with pytest.raises(ValueError, match=r"is here, but has SHA-256 .*: remove it"):
+        download_file(f"{address}/net.pth", "0" * 64, path)
+    assert path.read_bytes() == b"mine"
+
+
+def test_weights_are_fetched_by_name(server, tmp_path, monkeypatch):
+    folder, address = server
+    (folder / "net.pth").write_bytes(b"weights")
+    entry = weights.Weights(
+        "net", "sam", f"{address}/net.pth", hashlib.sha256(b"weights").hexdigest(), 7, "", "", ""
+    )
+    monkeypatch.setattr(weights, "_WEIGHTS", (entry,))
+    assert weights.available_weights() == [entry]
+    assert weights.download_weights("net", tmp_path).read_bytes() == b"weights"
+    with pytest.raises(ValueError, match=r"no weights 'nets': did you mean 'net'\?"):
+        weights.download_weights("nets", tmp_path)
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match=r"expected one of sam_vit_b, .*, mobile_sam\."):
+        weights.download_weights("zzz", tmp_path)
+
+
+def test_known_weights_are_well_formed():
+    known = weights.available_weights()
+    assert len({entry.name for entry in known}) == len(known) == 4
+    for entry in known:
+        assert entry.url.startswith("https://")
+        assert entry.file.endswith((".pth", ".pt"))
+        assert len(bytes.fromhex(entry.sha256)) == 32
+        catalog.get_entry(entry.method)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["ChannelNorm", "MLPBlock", "Neck"]
+__all__ = ["ChannelNorm", "MLPBlock", "Neck", "fill_up", "from_windows", "to_windows"]
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -81,3 +82,64 @@ class Neck(nn.Sequential):
             nn.Conv2d(c_out, c_out, kernel_size=3, padding=1, bias=False),
             ChannelNorm(c_out),
         )
+
+
+def fill_up(x: Tensor, filler: Tensor, height: int, width: int) -> Tensor:
+    """Enlarge maps to the right and below by one token, again and again.
+
+    Parameters
+    ----------
+    x : (N, h, w, C) Tensor
+    filler : (C,) Tensor
+    height, width : int
+        At least h and w.
+
+    Returns
+    -------
+    (N, height, width, C) Tensor
+    """
+    n, h, w, channels = x.shape
+    if (h, w) == (height, width):
+        return x
+    x = torch.cat([x, filler.expand(n, h, width - w, channels)], dim=2)
+    return torch.cat([x, filler.expand(n, height - h, width, channels)], dim=1)
+
+
+def to_windows(x: Tensor, size: int, filler: Tensor) -> Tensor:
+    """Cut maps into square windows; those at the lower and right border are filled up.
+
+    Parameters
+    ----------
+    x : (N, h, w, C) Tensor
+    size : int
+        Height and width of windows.
+    filler : (C,) Tensor
+
+    Returns
+    -------
+    (N * windows, size, size, C) Tensor
+    """
+    n, height, width, channels = x.shape
+    n_rows, n_columns = -(-height // size), -(-width // size)
+    x = fill_up(x, filler, n_rows * size, n_columns * size)
+    x = x.view(n, n_rows, size, n_columns, size, channels).transpose(2, 3)
+    return x.reshape(-1, size, size, channels)
+
+
+def from_windows(windows: Tensor, height: int, width: int) -> Tensor:
+    """Join windows to maps, without what they were filled up with.
+
+    Parameters
+    ----------
+    windows : (N * windows, size, size, C) Tensor
+    height, width : int
+        Of a map.
+
+    Returns
+    -------
+    (N, height, width, C) Tensor
+    """
+    _, size, _, channels = windows.shape
+    n_rows, n_columns = -(-height // size), -(-width // size)
+    x = windows.view(-1, n_rows, n_columns, size, size, channels).transpose(2, 3)
+    return x.reshape(-1, n_rows * size, n_columns * size, channels)[:, :height, :width]

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segalgos.nets.sam.blocks import fill_up
 from segalgos.nets.sam.image_encoder import Block, ImageEncoderViT, relative_rows
 from segalgos.parallel import map_items
 from segalgos.training.loop import threads_per_operation
@@ -138,10 +139,7 @@ class FastEncoder:
         values are the bias of the linear layer.
         """
         height, width = qkv.shape[:2]
-        whole = qkv
-        if (height, width) != (size, size):
-            whole = self._weights[block.attn.qkv][1].expand(size, size, -1).clone()
-            whole[:height, :width] = qkv
+        whole = fill_up(qkv[None], self._weights[block.attn.qkv][1], size, size)
         heads = block.attn.num_heads
         q, k, v = whole.view(size, size, 3, heads, -1).permute(2, 3, 0, 1, 4)
         return q[:, :height, :width], k.flatten(1, 2), v.flatten(1, 2)

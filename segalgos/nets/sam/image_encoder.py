@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segalgos.nets.sam.blocks import MLPBlock, Neck
+from segalgos.nets.sam.blocks import MLPBlock, Neck, from_windows, to_windows
 
 __all__ = ["Attention", "Block", "ImageEncoderViT", "PatchEmbed", "relative_rows"]
 
@@ -165,19 +165,8 @@ class Block(nn.Module):
         Zeros are tokens like others for the reference: keys and values that are the layer's
         bias. They are put in after that layer, which so computes the map's own tokens alone.
         """
-        n, height, width, channels = x.shape
-        size = self.window_size
-        n_rows, n_columns = -(-height // size), -(-width // size)
-        qkv = self.attn.qkv(x)
-        if (n_rows * size, n_columns * size) != (height, width):
-            whole = self.attn.qkv.bias.expand(n, n_rows * size, n_columns * size, -1).clone()
-            whole[:, :height, :width] = qkv
-            qkv = whole
-        windows = qkv.view(n, n_rows, size, n_columns, size, -1).transpose(2, 3)
-        y = self.attn.attend(windows.reshape(-1, size, size, 3 * channels))
-        y = y.view(n, n_rows, n_columns, size, size, channels).transpose(2, 3)
-        y = y.reshape(n, n_rows * size, n_columns * size, channels)[:, :height, :width]
-        return self.attn.proj(y)
+        windows = to_windows(self.attn.qkv(x), self.window_size, self.attn.qkv.bias)
+        return self.attn.proj(from_windows(self.attn.attend(windows), *x.shape[1:3]))
 
 
 class PatchEmbed(nn.Module):

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segalgos.nets.sam.blocks import Neck
+from segalgos.nets.sam.blocks import Neck, from_windows, to_windows
 
 __all__ = ["ConvNorm", "InvertedBottleneck", "PatchMerging", "TinyViT", "TinyViTBlock"]
 
@@ -144,22 +144,13 @@ class _WindowAttention(nn.Module):
         that their tokens all have the same queries, keys and values: these are put in after
         the linear layer, which so computes the map's own tokens alone.
         """
-        n, height, width, channels = x.shape
-        size = self.window_size
-        n_rows, n_columns = -(-height // size), -(-width // size)
-        qkv = self.qkv(self.norm(x))
-        if (n_rows * size, n_columns * size) != (height, width):
-            filler = self.qkv(self.norm.bias)
-            whole = filler.expand(n, n_rows * size, n_columns * size, -1).clone()
-            whole[:, :height, :width] = qkv
-            qkv = whole
-        windows = qkv.view(n, n_rows, size, n_columns, size, -1).transpose(2, 3)
-        windows = windows.reshape(-1, size * size, self.num_heads, 3, channels // self.num_heads)
-        q, k, v = windows.permute(3, 0, 2, 1, 4)  # each (windows, heads, size^2, c)
+        size, channels = self.window_size, x.shape[3]
+        qkv = to_windows(self.qkv(self.norm(x)), size, self.qkv(self.norm.bias))
+        qkv = qkv.reshape(-1, size * size, self.num_heads, 3, channels // self.num_heads)
+        q, k, v = qkv.permute(3, 0, 2, 1, 4)  # each (windows, heads, size^2, c)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=self.bias()[None])
-        y = y.transpose(1, 2).reshape(n, n_rows, n_columns, size, size, channels)
-        y = y.transpose(2, 3).reshape(n, n_rows * size, n_columns * size, channels)
-        return self.proj(y[:, :height, :width])
+        y = y.transpose(1, 2).reshape(-1, size, size, channels)
+        return self.proj(from_windows(y, *x.shape[1:3]))
 
 
 class _NormedMLP(nn.Module):

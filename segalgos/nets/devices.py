@@ -1,0 +1,43 @@
+"""Where networks compute: on the CPU, or on a device that is here."""
+
+from __future__ import annotations
+
+import torch
+
+__all__ = ["find_device"]
+
+
+def find_device(device: str | torch.device | None, caller: str) -> torch.device:
+    """Take up a method's ``device``.
+
+    Parameters
+    ----------
+    device : str, torch.device or None
+        None for a GPU if there is one.
+    caller : str
+        For the message.
+
+    Returns
+    -------
+    torch.device
+
+    Raises
+    ------
+    TypeError
+        If it is no name.
+    ValueError
+        If there is no such device here.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not isinstance(device, str | torch.device):
+        raise TypeError(f"{caller}: device is {device!r}, expected a name.")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(
+            f"{caller}: device is {device!r}, which is not here ({error}): "
+            'pass "cpu", or None for a GPU if there is one.'
+        ) from error
+    return found
