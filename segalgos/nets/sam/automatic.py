@@ -282,7 +282,7 @@ def suppress(boxes: NDArray, scores: NDArray, threshold: float) -> NDArray[np.in
     Parameters
     ----------
     boxes : (N, 4) float
-        row0, col0, row1, col1.
+        As row0, col0, row1, col1.
     scores : (N,) float
     threshold : float
         A box is dropped if its IoU with a better one that is kept is above it.

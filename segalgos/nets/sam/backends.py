@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ DECODER_INPUTS = (
 )
 
 
-class Backend(Protocol):
+class Backend(ABC):
     """What the segmenter asks of whatever runs SAM.
 
     Attributes
@@ -44,6 +45,7 @@ class Backend(Protocol):
     image_size: int
     mask_size: int
 
+    @abstractmethod
     def encode(self, image: Tensor) -> Any:
         """Embed an image.
 
@@ -58,6 +60,7 @@ class Backend(Protocol):
             The embedding, for `decode`.
         """
 
+    @abstractmethod
     def decode(
         self, embedding: Any, points: Tensor, labels: Tensor, mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
@@ -68,7 +71,7 @@ class Backend(Protocol):
         embedding : object
             What `encode` gave.
         points : (B, N, 2) float32 Tensor
-            x and y in the square; N is at least 1.
+            As x and y in the square; N is at least 1.
         labels : (B, N) Tensor
             1 inside, 0 outside, 2 and 3 first and second corner of a box, -1 filler.
         mask : (B, 1, mask_size, mask_size) Tensor or None
@@ -82,7 +85,7 @@ class Backend(Protocol):
         """
 
 
-class NetworkBackend:
+class NetworkBackend(Backend):
     """SAM computed by torch.
 
     Parameters
@@ -138,7 +141,7 @@ class NetworkBackend:
         return logits.cpu(), ious.cpu()
 
 
-class OnnxBackend:
+class OnnxBackend(Backend):
     """SAM computed by onnxruntime, from the two files that the authors' exporter makes.
 
     Parameters

@@ -84,7 +84,7 @@ class Frame:
         Parameters
         ----------
         boxes : (N, 4) float
-            row0, col0, row1, col1 in the image.
+            As row0, col0, row1, col1 in the image.
 
         Returns
         -------

@@ -39,7 +39,7 @@ class PositionEmbedding(nn.Module):
         Parameters
         ----------
         places : (..., 2) Tensor
-            x and y, 0 to 1 within the image.
+            As x and y, 0 to 1 within the image.
 
         Returns
         -------
@@ -103,7 +103,7 @@ class PromptEncoder(nn.Module):
         Parameters
         ----------
         points : (B, N, 2) Tensor
-            x and y of pixels in the frame of `image_size`.
+            As x and y of pixels in the frame of `image_size`.
         labels : (B, N) Tensor
             1 inside, 0 outside the object; 2 and 3 first and second corner of a box; -1 filler,
             whose place does not count.
@@ -150,7 +150,7 @@ class PromptEncoder(nn.Module):
         points : (B, N, 2) Tensor or None
         labels : (B, N) Tensor or None
         boxes : (B, 4) Tensor or None
-            x0, y0, x1, y1 in the frame of `image_size`.
+            As x0, y0, x1, y1 in the frame of `image_size`.
         mask : (B, 1, 4 h, 4 w) Tensor or None
 
         Returns

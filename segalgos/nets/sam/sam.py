@@ -303,11 +303,11 @@ class SAM(nn.Module):
         embedding : (1 or B, prompt_channels, h, w) Tensor
             What `encode` gives.
         points : (B, N, 2) Tensor, optional
-            x and y in the frame of `image_size`. (N, 2) is one prompt.
+            As x and y in the frame of `image_size`. (N, 2) is one prompt.
         point_labels : (B, N) Tensor, optional
             1 inside the object, 0 outside, -1 filler; all 1 when left out.
         boxes : (B, 4) Tensor, optional
-            x0, y0, x1, y1 in the frame. (4,) is one prompt.
+            As x0, y0, x1, y1 in the frame. (4,) is one prompt.
         mask : (B, 1, mask_size, mask_size) Tensor, optional
             Logits of an earlier mask. (B, mask_size, mask_size) and (mask_size, mask_size) are
             understood too.

@@ -65,7 +65,8 @@ def test_layout(pair):
     }
     found = names(decoder.output)
     assert list(found) == ["masks", "iou_predictions", "low_res_masks"]
-    assert found["masks"][1:] == [4, "height", "width"]
+    assert found["masks"][2:] == ["height", "width"]
+    assert found["low_res_masks"] == [1, 4, 32, 32]
 
 
 def test_graphs_equal_the_network(sam, pair):
