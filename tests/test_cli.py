@@ -116,7 +116,7 @@ def test_segment_writes_many_into_a_folder_and_goes_on_after_a_bad_one(run, phot
         (["report", "nowhere"], 4, "nowhere"),
         (["convert", "photo.jpg", "x.png"], 4, "colour picture"),
         (["data", "verify", "nothing"], 2, "neither a data set"),
-        (["data", "download", "sam_vit_x", "--root", "."], 2, "did you mean 'sam_vit_b'"),
+        (["data", "download", "mobilesam", "--root", "."], 2, "did you mean 'mobile_sam'"),
         (["data", "download", "sam_vit_b", "--sha256", "0", "--root", "."], 2, "is for addresses"),
         (["data", "download", "http://a.b/c.zip", "--root", "."], 2, "--sha256 is missing"),
     ],

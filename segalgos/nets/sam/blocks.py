@@ -120,7 +120,7 @@ def to_windows(x: Tensor, size: int, filler: Tensor) -> Tensor:
     (N * windows, size, size, C) Tensor
     """
     n, height, width, channels = x.shape
-    n_rows, n_columns = -(-height // size), -(-width // size)
+    n_rows, n_columns = (height + size - 1) // size, (width + size - 1) // size
     x = fill_up(x, filler, n_rows * size, n_columns * size)
     x = x.view(n, n_rows, size, n_columns, size, channels).transpose(2, 3)
     return x.reshape(-1, size, size, channels)
@@ -140,6 +140,6 @@ def from_windows(windows: Tensor, height: int, width: int) -> Tensor:
     (N, height, width, C) Tensor
     """
     _, size, _, channels = windows.shape
-    n_rows, n_columns = -(-height // size), -(-width // size)
+    n_rows, n_columns = (height + size - 1) // size, (width + size - 1) // size
     x = windows.view(-1, n_rows, n_columns, size, size, channels).transpose(2, 3)
     return x.reshape(-1, n_rows * size, n_columns * size, channels)[:, :height, :width]

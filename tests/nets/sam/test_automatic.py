@@ -120,9 +120,9 @@ def test_crops_are_looked_at_and_joined():
     labels = np.repeat(np.repeat(labels, 3, 0), 3, 1)
     found, backend = find(image, points_per_side=4, n_crop_layers=1)
     assert len(backend.seen) == 5
-    # What a crop cuts off is not taken for a thing; the third is within one crop.
+    # Masks are of cells of 3 pixels, and of 2 in crops. What a crop cuts off is no thing.
     ious = ious_with(found, labels)
-    assert min(ious) > 0.97
+    assert min(ious) > 0.93
     assert all(((m & (labels == 3)).sum() == 0) or m.sum() > 3000 for m in found.masks)
     fewer, backend = find(image, points_per_side=4, n_crop_layers=1, crop_points_divisor=4)
     assert len(backend.seen) == 5
