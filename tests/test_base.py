@@ -91,6 +91,18 @@ def test_hooks_that_ask_get_bytes():
     assert [image.dtype for image in model.seen_[0]] == [np.uint8, np.float32]
 
 
+def test_more_channels_than_a_method_knows_are_refused():
+    class Coloured(Recorder):
+        traits = dataclasses.replace(Recorder.traits, max_channels=3)
+
+    Coloured().fit(np.zeros((4, 5, 3)))
+    message = r"Coloured: images\[0\] has 4 channels, expected 3 at most: choose those"
+    with pytest.raises(ValueError, match=message):
+        Coloured().fit(np.zeros((4, 5, 4)))
+    with pytest.raises(ValueError, match="Coloured: image has 4 channels"):
+        Coloured().predict(np.zeros((4, 5, 4)))
+
+
 def test_missing_hooks_are_named():
     class Empty(Segmenter):
         traits = Recorder.traits

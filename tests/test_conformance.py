@@ -372,6 +372,15 @@ class ReshapesChannels(Threshold):
         return super()._clean(image, name)
 
 
+@breaks("check_many_channels", "fit on seven channels.* accepted")
+class DropsChannels(Threshold):
+    traits = dataclasses.replace(Threshold.traits, max_channels=4)
+
+    def _clean(self, image, name):
+        clean = checks.check_image(image, "DropsChannels", channel_axis=self.channel_axis)
+        return clean[..., :4]
+
+
 @breaks("check_ambiguous_shape", "accepted")
 class GuessesChannels(Threshold):
     def _clean(self, image, name):

@@ -205,7 +205,10 @@ def summarise(tensor):
 
 
 def make_reference(size):
-    """Build transformers' network without weights of its own; it needs transformers."""
+    """Build transformers' network, with weights by the formula if it is computed.
+
+    It needs transformers.
+    """
     from transformers import SamConfig, SamModel
 
     o = options(size)
@@ -237,8 +240,14 @@ def make_reference(size):
             "iou_head_hidden_dim": o["iou_head_channels"],
         },
     )
-    with torch.device("cpu" if size in COMPUTED else "meta"):
-        return SamModel(config).eval()
+    if size not in COMPUTED:
+        with torch.device("meta"):
+            return SamModel(config)
+    network = SamModel(config).eval()
+    own = {other: one for one, other in names(size)}
+    weights = network.state_dict()
+    network.load_state_dict({name: fill(own[name], w.shape) for name, w in weights.items()})
+    return network
 
 
 @torch.inference_mode()
@@ -277,7 +286,6 @@ def main():
         )
         if size not in COMPUTED:
             continue
-        network.load_state_dict({n: fill(of_authors[n], shape) for n, shape in shapes.items()})
         with torch.inference_mode():
             embedding = network.get_image_embeddings(make_image(size))
         content["embeddings"][size] = summarise(embedding)
