@@ -53,7 +53,8 @@ def test_guide(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    "page", ["fcn", "unet", "deeplab", "segformer", "ddrnet", "sam", "losses", "training"]
+    "page",
+    ["fcn", "unet", "deeplab", "segformer", "ddrnet", "mask_rcnn", "sam", "losses", "training"],
 )
 def test_pages_of_nets(page, tmp_path, monkeypatch):
     pytest.importorskip("torch")
