@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,20 +56,31 @@ class Instances:
         Class ids; zeros when left out.
     boxes : (N, 4) float32, optional
         Rows and columns in pixels, half-open: row0, col0, row1, col1. The masks'
-        bounding boxes when left out.
+        bounding boxes when left out, zeros for an empty mask. They may be larger than the
+        masks and reach beyond the image: nothing clips them.
+    crowd : (N,) bool, optional
+        True where many objects are outlined as one, in which nothing is counted as found or
+        missed: COCO's ``iscrowd``. False when left out.
 
     Raises
     ------
     ValueError
         If shapes disagree or a number is not finite.
     TypeError
-        If `masks` is neither boolean nor integers of 0 and 1.
+        If `masks` is neither boolean nor integers of 0 and 1, or `crowd` neither.
+
+    Notes
+    -----
+    Masks that are made here (`from_labels`, `from_coco`, `from_polygons`) take memory only for
+    the pages that hold a pixel of an object, as far as the operating system gives them on
+    demand. `segalgos.rle.Runs` holds thousands of large masks.
     """
 
     masks: NDArray[np.bool_]
     scores: NDArray[np.float32] | None = None
     classes: NDArray[np.int32] | None = None
     boxes: NDArray[np.float32] | None = None
+    crowd: NDArray[np.bool_] | None = None
 
     def __post_init__(self):
         masks = np.asarray(self.masks)
@@ -93,6 +104,7 @@ class Instances:
         object.__setattr__(self, "scores", _finite(scores, np.float32, (n,), "Instances: scores"))
         object.__setattr__(self, "classes", _finite(classes, np.int32, (n,), "Instances: classes"))
         object.__setattr__(self, "boxes", _finite(boxes, np.float32, (n, 4), "Instances: boxes"))
+        object.__setattr__(self, "crowd", _flags(self.crowd, n))
 
     def __len__(self) -> int:
         return len(self.masks)
@@ -100,9 +112,8 @@ class Instances:
     def __getitem__(self, index) -> Instances:
         """Select objects by slice, integer array or boolean array."""
         index = [index] if isinstance(index, int | np.integer) else index
-        return Instances(
-            self.masks[index], self.scores[index], self.classes[index], self.boxes[index]
-        )
+        fields = (self.masks, self.scores, self.classes, self.boxes, self.crowd)
+        return Instances(*(values[index] for values in fields))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -116,7 +127,8 @@ class Instances:
         -------
         (H, W) int32
             0 is background, ``i + 1`` object i. Where objects overlap the higher score
-            is on top (ties: the earlier object), so overlaps are lost.
+            is on top (ties: the earlier object), so overlaps are lost, and so is an object that
+            is hidden altogether. Scores, classes, boxes and flags are not in the map.
         """
         labels = np.zeros(self.shape, np.int32)
         for i in np.argsort(-self.scores, kind="stable")[::-1]:
@@ -124,20 +136,32 @@ class Instances:
         return labels
 
     @classmethod
-    def from_labels(cls, labels: ArrayLike, classes: ArrayLike | None = None) -> Instances:
+    def from_labels(
+        cls, labels: ArrayLike, classes: ArrayLike | Mapping[int, int] | None = None
+    ) -> Instances:
         """Take every id of at least 1 as one object.
 
         Parameters
         ----------
         labels : (H, W) int
             0 is background and -1 ignored. Ids may have gaps.
-        classes : (N,) int, optional
-            Class of each object, in the order of rising ids.
+        classes : (N,) int or mapping of int to int, optional
+            Class of each object, in the order of rising ids; or of each id.
 
         Returns
         -------
         Instances
-            One object an id, whether its pixels are connected or not.
+            One object an id, in the order of rising ids, whether its pixels are connected or
+            not. Nothing but the ids themselves is lost.
+
+        Raises
+        ------
+        ValueError
+            If `labels` holds no integers (H, W), or an id has no class.
+
+        Notes
+        -----
+        O(H W log(H W)) and the pixels of the objects' boxes.
         """
         labels = np.asarray(labels)
         if labels.ndim != 2 or labels.dtype.kind not in "bui":
@@ -145,10 +169,98 @@ class Instances:
                 f"Instances.from_labels: labels is {labels.dtype} of shape {labels.shape}, "
                 "expected integers (H, W): pass one label map."
             )
-        ids = np.unique(labels)
+        from scipy.ndimage import find_objects
+
+        ids, places = np.unique(labels, return_inverse=True)
+        places = places.reshape(labels.shape) - np.count_nonzero(ids <= 0) + 1
         ids = ids[ids > 0]
-        masks = labels[None] == ids[:, None, None]
-        return cls(masks, classes=classes)
+        if isinstance(classes, Mapping):
+            missing = next((i for i in ids.tolist() if i not in classes), None)
+            if missing is not None:
+                raise ValueError(
+                    f"Instances.from_labels: labels holds the id {missing}, which has no class: "
+                    "add it to classes."
+                )
+            classes = [classes[i] for i in ids.tolist()]
+        masks = np.zeros((len(ids), *labels.shape), bool)
+        boxes = np.zeros((len(ids), 4), np.float32)
+        for i, (rows, columns) in enumerate(find_objects(np.maximum(places, 0))):
+            masks[i, rows, columns] = places[rows, columns] == i + 1
+            boxes[i] = rows.start, columns.start, rows.stop, columns.stop
+        return cls(masks, classes=classes, boxes=boxes)
+
+    def to_polygons(self, *, join: bool = False) -> list[tuple[NDArray[np.int64], ...]]:
+        """Outline the objects along the edges of their pixels.
+
+        Parameters
+        ----------
+        join : bool, default=False
+            Make one polygon an object, however many parts it has.
+
+        Returns
+        -------
+        list of tuple of (n, 2) int64
+            Of each object the polygons of its parts: rows and columns of corners. None for an
+            empty mask.
+
+        See Also
+        --------
+        from_polygons : Gives the same masks back.
+        segalgos.polygons.trace : How holes and parts are cut open; that is also where they are
+            counted.
+        """
+        from segalgos import polygons, rle  # compiled kernels, as in to_coco
+
+        return [outline.polygons for outline in polygons.trace(rle.encode(self.masks), join=join)]
+
+    @classmethod
+    def from_polygons(
+        cls,
+        polygons: Sequence[Sequence[ArrayLike]],
+        shape: tuple[int, int],
+        scores: ArrayLike | None = None,
+        classes: ArrayLike | None = None,
+        boxes: ArrayLike | None = None,
+        crowd: ArrayLike | None = None,
+    ) -> Instances:
+        """Draw polygons.
+
+        Parameters
+        ----------
+        polygons : sequence of sequence of (n, 2) float
+            Of each object the polygons of its parts, which are joined: rows and columns, where
+            the centre of the first pixel is at 0.5, 0.5.
+        shape : (H, W)
+            Of the image. What is beyond it is not drawn.
+        scores, classes, boxes, crowd : optional
+            As in the class.
+
+        Returns
+        -------
+        Instances
+
+        Raises
+        ------
+        ValueError
+            If a polygon has fewer than 3 vertices, or a vertex is not finite or far beyond the
+            image; names the object.
+
+        Notes
+        -----
+        Drawn as by COCO's evaluation, with vertices rounded to fifths of a pixel: corners of
+        pixels are exact, other places are not.
+        """
+        from segalgos import polygons as room  # compiled kernels, as in to_coco
+        from segalgos import rle
+
+        parts = []
+        for i, outline in enumerate(polygons):
+            try:
+                parts.append(room.fill(outline, shape).counts)
+            except ValueError as error:
+                raise ValueError(f"Instances.from_polygons: object {i}: {error}") from error
+        masks = rle.decode(rle.Runs.join(tuple(shape), parts))
+        return cls(masks, scores, classes, boxes, crowd)
 
     def to_coco(self, image_id: int = 1, *, compressed: bool = True) -> list[dict[str, Any]]:
         """Write the objects as COCO annotations.
@@ -163,7 +275,8 @@ class Instances:
         -------
         list of dict
             With ``image_id, category_id, segmentation`` (run-length code, column-major),
-            ``bbox`` (x, y, width, height), ``area, score, iscrowd``. Nothing is lost.
+            ``bbox`` (x, y, width, height), ``area`` (of the mask), ``score``, ``iscrowd``.
+            Nothing is lost.
         """
         from segalgos import rle  # compiled kernels, which most of who imports this can do without
 
@@ -181,7 +294,7 @@ class Instances:
                     "bbox": [col0, row0, col1 - col0, row1 - row0],
                     "area": int(areas[i]),
                     "score": float(self.scores[i]),
-                    "iscrowd": 0,
+                    "iscrowd": int(self.crowd[i]),
                 }
             )
         return annotations
@@ -196,7 +309,8 @@ class Instances:
         ----------
         annotations : sequence of dict
             ``segmentation`` is a run-length code (list or string) or a list of polygons;
-            ``category_id`` and ``score`` are kept, ``bbox`` is used where present.
+            ``category_id``, ``score`` and ``iscrowd`` are kept, ``bbox`` is used where present.
+            Other fields are left out.
         shape : (H, W), optional
             Needed for polygons and for an empty sequence.
 
@@ -215,39 +329,63 @@ class Instances:
         Polygons are drawn as by COCO's evaluation, with vertices rounded to fifths of a pixel;
         parts of one annotation are joined.
         """
-        masks, scores, classes, boxes = [], [], [], []
+        from segalgos import rle  # compiled kernels, which most of who imports this can do without
+
+        parts, scores, classes, boxes, crowd = [], [], [], [], []
         for i, annotation in enumerate(annotations):
             where = f"Instances.from_coco: annotations[{i}]"
             if not isinstance(annotation, dict) or "segmentation" not in annotation:
                 raise ValueError(f"{where} has no 'segmentation': expected a COCO annotation.")
             try:
-                mask, score, category, box = _read_annotation(annotation, shape, where)
+                size, counts = _read_segmentation(annotation["segmentation"], shape, where)
+                score, category, is_crowd = _read_annotation(annotation, where)
+                box = _read_box(annotation, where)
             except TypeError as error:  # text in place of a number, and the like
                 raise ValueError(f"{where} is malformed: {error}") from error
-            shape = mask.shape if shape is None else shape
-            masks.append(mask)
+            shape = size if shape is None else shape
+            parts.append(counts)
             scores.append(score)
             classes.append(category)
             boxes.append(box)
+            crowd.append(is_crowd)
         if shape is None:
             raise ValueError(
                 "Instances.from_coco: no annotations and no shape: pass shape=(H, W) of the image."
             )
-        stacked = np.array(masks) if masks else np.zeros((0, *shape), bool)
-        return cls(stacked, scores, classes, boxes)
+        runs = rle.Runs.join(tuple(shape), parts)
+        own = rle.bounding_boxes(runs)
+        boxes = [own[i] if box is None else box for i, box in enumerate(boxes)]
+        return cls(rle.decode(runs), scores, classes, boxes, crowd)
 
 
-def _read_annotation(annotation: dict[str, Any], shape: tuple[int, int] | None, where: str):
-    """Mask, score, class and box of one COCO annotation."""
-    mask = _decode(annotation["segmentation"], shape, where)
+def _flags(values: ArrayLike | None, n: int) -> NDArray[np.bool_]:
+    """The flags of n objects, False when left out."""
+    flags = np.zeros(n, bool) if values is None else np.asarray(values)
+    if flags.shape != (n,):
+        raise ValueError(f"Instances: crowd has shape {flags.shape}, expected ({n},).")
+    if flags.size and not (flags.dtype.kind in "bui" and np.isin(flags, (0, 1)).all()):
+        raise TypeError(f"Instances: crowd is {flags.dtype}, expected bool.")
+    return flags.astype(bool)
+
+
+def _read_annotation(annotation: dict[str, Any], where: str):
+    """Score, class and crowd flag of one COCO annotation."""
     score = _finite(annotation.get("score", 1.0), np.float32, (), f"{where}['score']")
     category = _finite(annotation.get("category_id", 0), np.int32, (), f"{where}['category_id']")
+    crowd = annotation.get("iscrowd", 0)
+    if crowd not in (0, 1):
+        raise ValueError(f"{where}['iscrowd'] is {crowd!r}, expected 0 or 1.")
+    return score, category, bool(crowd)
+
+
+def _read_box(annotation: dict[str, Any], where: str) -> NDArray[np.float64] | None:
+    """Box of one COCO annotation, None if it has none."""
     if "bbox" not in annotation:
-        return mask, score, category, _boxes_of(mask[None])[0]
+        return None
     x, y, w, h = _finite(annotation["bbox"], float, (4,), f"{where}['bbox']")
     if w < 0 or h < 0:
         raise ValueError(f"{where}['bbox'] has a negative size: expected x, y, width, height.")
-    return mask, score, category, np.array([y, x, y + h, x + w])
+    return np.array([y, x, y + h, x + w])
 
 
 def _boxes_of(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -260,23 +398,23 @@ def _boxes_of(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
     return boxes
 
 
-def _decode(segmentation: Any, shape: tuple[int, int] | None, where: str) -> NDArray[np.bool_]:
-    """One mask of a COCO ``segmentation``; everything is checked before memory is taken."""
+def _read_segmentation(
+    segmentation: Any, shape: tuple[int, int] | None, where: str
+) -> tuple[tuple[int, int], NDArray[np.int64]]:
+    """Size and runs of a COCO ``segmentation``; all is checked before memory is taken."""
     from segalgos import rle  # compiled kernels, which most of who imports this can do without
 
     if isinstance(segmentation, dict):
         size, counts = rle.read_one(segmentation, where)
         if shape is not None and size != tuple(shape):
             raise ValueError(f"{where} is for an image of {size}, expected {tuple(shape)}.")
-        runs = rle.Runs.join(size, [counts])
-    elif shape is None:
+        return size, counts
+    if shape is None:
         raise ValueError(f"{where} is a polygon: pass shape=(H, W) of the image.")
-    else:
-        try:
-            runs = rle.merge(rle.from_polygons(segmentation, shape))
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from error
-    return rle.decode(runs)[0]
+    try:
+        return tuple(shape), rle.merge(rle.from_polygons(segmentation, shape)).counts
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
 
 
 @dataclass(frozen=True, eq=False)

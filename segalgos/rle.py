@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from segalgos._rle_kernels import (
+    FINER,
     areas_of,
     boxes_of,
     check_runs,
@@ -39,6 +40,7 @@ from segalgos._rle_kernels import (
 from segalgos.files import MAX_PIXELS
 
 __all__ = [
+    "FINER",
     "Runs",
     "areas",
     "bounding_boxes",
@@ -277,7 +279,7 @@ def _gather_each(
         else:
             try:
                 runs = merge(from_polygons(segmentation, size)).counts
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, OverflowError) as error:
                 raise ValueError(f"{where}: {error}") from error
         parts.append(runs)
     joined = Runs.join((0, 0), parts)

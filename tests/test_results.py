@@ -15,11 +15,12 @@ from segalgos import Hierarchy, Instances, Prompts
 
 def _random_instances(rng, n=5, shape=(13, 17)):
     masks = ndimage.uniform_filter(rng.random((n, *shape)), (0, 3, 3)) > 0.55
-    return Instances(masks, rng.random(n).astype(np.float32), rng.integers(0, 9, n))
+    scores, classes = rng.random(n).astype(np.float32), rng.integers(0, 9, n)
+    return Instances(masks, scores, classes, crowd=rng.random(n) < 0.5)
 
 
 def _same(a, b):
-    for name in ("masks", "scores", "classes", "boxes"):
+    for name in ("masks", "scores", "classes", "boxes", "crowd"):
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
         assert getattr(a, name).dtype == getattr(b, name).dtype
 
@@ -65,6 +66,9 @@ def test_no_objects():
         ((np.ones((1, 4, 5), bool), None, [0.5]), ValueError, "classes holds fractions"),
         ((np.ones((1, 4, 5), bool), None, [2**31]), ValueError, "classes holds values beyond"),
         ((np.ones((1, 4, 5), bool), None, [-1e20]), ValueError, "classes holds values beyond"),
+        ((np.ones((1, 4, 5), bool), None, None, None, [0, 1]), ValueError, "crowd has shape"),
+        ((np.ones((1, 4, 5), bool), None, None, None, [2]), TypeError, "crowd is int64"),
+        ((np.ones((1, 4, 5), bool), None, None, None, ["no"]), TypeError, "crowd is <U2"),
         ((np.ones((1, 4, 5), bool), None, None, [1, 2, 3, 4]), ValueError, "boxes has shape"),
         ((np.ones((1, 4, 5), bool), None, None, [[1], [2, 3]]), ValueError, "boxes cannot be read"),
     ],
@@ -85,7 +89,7 @@ def test_selection():
 
 
 def _arrays(objects):
-    return objects.masks, objects.scores, objects.classes, objects.boxes
+    return objects.masks, objects.scores, objects.classes, objects.boxes, objects.crowd
 
 
 def test_to_labels_paints_the_best_on_top():
@@ -102,11 +106,36 @@ def test_from_labels():
     np.testing.assert_array_equal(objects.masks, [labels == 3, labels == 7])
     assert objects.classes.tolist() == [30, 70]
     assert objects.to_labels().tolist() == [[0, 0, 2], [1, 1, 2]]
+    assert Instances.from_labels(labels, classes={7: 70, 3: 30, 9: 1}).classes.tolist() == [30, 70]
     with pytest.raises(ValueError, match=r"classes has shape"):
         Instances.from_labels(labels, classes=[1])
+    with pytest.raises(ValueError, match=r"the id 7, which has no class"):
+        Instances.from_labels(labels, classes={3: 30})
     for bad in (labels.astype(float), labels[0]):
         with pytest.raises(ValueError, match=r"expected integers"):
             Instances.from_labels(bad)
+
+
+def test_a_thousand_objects():
+    """One pixel each, of large ids, on a map of which masks would fill 250 MB."""
+    labels = np.zeros((500, 500), np.int64)
+    labels[::12, ::10][:25, :40] = 2_000_000_000 - np.arange(1000).reshape(25, 40)
+    objects = Instances.from_labels(labels)
+    assert len(objects) == 1000
+    rows, columns = np.nonzero(labels)
+    order = np.argsort(labels[rows, columns])
+    boxes = np.stack([rows, columns, rows + 1, columns + 1], axis=1)[order]
+    np.testing.assert_array_equal(objects.boxes, boxes)
+    again = Instances.from_coco(objects.to_coco(), (500, 500))
+    np.testing.assert_array_equal(again.boxes, boxes)
+    np.testing.assert_array_equal(again.to_labels() > 0, labels > 0)
+
+
+def test_boxes_outside_the_image_stay():
+    boxes = [[-3, -4.5, 90, 2], [50, 60, 70, 80]]
+    objects = Instances(np.zeros((2, 4, 5), bool), boxes=boxes)
+    np.testing.assert_array_equal(objects.boxes, np.float32(boxes))
+    _same(Instances.from_coco(objects.to_coco()), objects)
 
 
 # --- COCO --------------------------------------------------------------------------------
@@ -195,6 +224,7 @@ RLE = {"size": [4, 6], "counts": [9, 2, 2, 2, 2, 2, 5]}
         ({"segmentation": [[1, 2, 3, 4, 5, np.nan]]}, "vertex that is no number"),
         ({"segmentation": [[1, 2, 3, 4, 5, 1e300]]}, "beyond 10 times"),
         ({"segmentation": ["polygon"]}, "polygon"),
+        ({"segmentation": RLE, "iscrowd": 2}, r"\['iscrowd'\] is 2, expected 0 or 1"),
         ({"segmentation": RLE, "score": None}, "score"),
         ({"segmentation": RLE, "score": "0.5"}, "score"),
         ({"segmentation": RLE, "score": np.inf}, "score"),

@@ -118,6 +118,7 @@ def test_damaged_codes_are_refused(code, words):
     ("polygon", "words"),
     [
         ([0, 0, 1, 1], "shape"),
+        ([10**400] * 6, "cannot be read"),
         ([0, 0, 1, 1, 2, 2, 3], "shape"),
         ([[0, 0], [1, 1], [2, 2]], "shape"),
         ("polygon", "cannot be read"),

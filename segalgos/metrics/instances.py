@@ -37,8 +37,8 @@ def instance_scores(
         The objects of one image, or of several. In a label map ids of at least 1 are objects, 0
         and -1 are not.
     truths : Instances or (H, W) int array, or sequence of these
-        The true objects of the same images. Pixels that are -1 in a label map are ignored: they
-        count in no intersection and no union.
+        The true objects of the same images. Pixels that are -1 in a label map, or in a crowd and
+        in no object, are ignored: they count in no intersection and no union.
     thresholds : sequence of float, default=(0.5, 0.55, ..., 0.95)
         Two objects can match if their IoU is at least this. Above 0, at most 1.
     class_agnostic : bool, default=False
@@ -287,6 +287,9 @@ def _mask_overlaps(prediction, truth, class_agnostic, names):
         prediction = Instances.from_labels(prediction)
     if not isinstance(truth, Instances):
         truth = Instances.from_labels(truth)
+    if truth.crowd.any():
+        crowd, truth = truth.masks[truth.crowd].any(axis=0), truth[~truth.crowd]
+        ignored = crowd & ~truth.masks.any(axis=0)
     if prediction.shape != truth.shape:
         raise ValueError(
             f"{caller}: the objects of {prediction_name} lie on {prediction.shape} pixels, those "

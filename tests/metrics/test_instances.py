@@ -231,3 +231,20 @@ def test_bad_input():
             instance_scores(zeros, zeros, thresholds)
     with pytest.raises(ValueError, match=r"counts has shape \(10, 3\).*n_images, 10, 3"):
         instance_scores_from_counts(*instance_counts(zeros, zeros))
+
+
+def test_crowds_of_the_truth_are_ignored():
+    masks = np.zeros((3, 6, 12), bool)
+    masks[0, :3, :4] = True
+    masks[1, :, 6:] = True  # the crowd
+    masks[2, 4:, 6:8] = True  # an object in it
+    truth = Instances(masks, crowd=[False, True, False])
+    found = np.zeros((3, 6, 12), bool)
+    found[0, :3, :4] = True
+    found[1, 1:3, 8:10] = True  # somebody of the crowd: neither right nor wrong
+    found[2, 4:, 6:8] = True
+    found[2, 3, 6:9] = True  # beyond the object, in the crowd
+    scores = instance_scores(Instances(found), truth)
+    assert scores["matching_ap_50"] == scores["panoptic_quality_50"] == 1
+    plain = instance_scores(Instances(found), Instances(masks))
+    assert plain["matching_ap_50"] < 1
