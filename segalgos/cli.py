@@ -548,39 +548,65 @@ def _score_with_progress(room, predictions, root, split, ids) -> tuple[int, dict
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="Label map (.png .tif .npy) or COCO .json.")],
-    target: Annotated[Path, typer.Argument(help="The same kinds; the suffix decides.")],
-    height: Annotated[int | None, typer.Option(help="For COCO polygons without a size.")] = None,
-    width: Annotated[int | None, typer.Option(help="For COCO polygons without a size.")] = None,
+    source: Annotated[Path, typer.Argument(help="Folder or file of labels.")],
+    target: Annotated[
+        Path,
+        typer.Argument(
+            help="New folder; or a file: .json (COCO), or .png, .tif, .npy (one label map)."
+        ),
+    ],
+    source_format: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="coco, voc, yolo, labelme, pennfudan, cityscapes or label_maps; found out if "
+            "left out.",
+        ),
+    ] = None,
+    target_format: Annotated[
+        str | None, typer.Option("--to", help="The same names; needed for a folder.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Write nothing and exit with 3 if anything is lost.")
+    ] = False,
+    images: Annotated[
+        str, typer.Option(help="Image files in a new folder: `copy`, `link` (hard) or `none`.")
+    ] = "copy",
+    codes: Annotated[
+        bool, typer.Option("--codes", help="To COCO: run lengths instead of polygons.")
+    ] = False,
+    height: Annotated[int | None, typer.Option(help="For COCO files without a size.")] = None,
+    width: Annotated[int | None, typer.Option(help="For COCO files without a size.")] = None,
+    as_json: Json = False,
 ) -> None:
-    """Convert labels of one image between formats; says what is lost."""
-    from segalgos.results import Instances
+    """Convert labels between formats, and report what is lost."""
+    from rich.progress import Progress
 
-    shape = (height, width) if height and width else None
-    if source.suffix.lower() == ".json":
-        try:
-            content = json.loads(source.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"convert: {source} is no JSON ({error}): check the file.") from error
-        if isinstance(content, dict):
-            content = content.get("annotations")
-        if not isinstance(content, list):
-            raise ValueError(f"convert: {source} has no list of annotations: is it COCO's format?")
-        instances = Instances.from_coco(content, shape)
-    else:
-        labels = files.read_labels(source)
-        instances = Instances.from_labels(labels) if target.suffix.lower() == ".json" else None
-    if target.suffix.lower() == ".json":
-        with files.atomic_path(target) as temporary:
-            temporary.write_text(json.dumps({"annotations": instances.to_coco()}))
-        _say("each id of at least 1 became one object; -1 and 0 are background there")
-    else:
-        if instances is not None:
-            labels = instances.to_labels()
-            overlap = int((instances.masks.sum(axis=0) > 1).sum())
-            _say(f"lost: classes, scores, and {overlap} pixels where objects overlap")
-        files.write_labels(target, labels)
-    _out(str(target))
+    from segalgos.formats import convert as room
+
+    choices = {"--from": source_format, "--to": target_format}
+    for option, name in choices.items():
+        if name is not None and name not in room.FORMATS:
+            expected = ", ".join(room.FORMATS)
+            raise typer.BadParameter(f"{option} {name!r}: expected one of {expected}.")
+    with Progress(console=err, transient=True) as progress:
+        task = progress.add_task("converting", total=None)
+        report = room.convert(
+            source,
+            target,
+            source_format=source_format,
+            target_format=target_format,
+            strict=strict,
+            images=images,
+            codes=codes,
+            shape=(height, width) if height and width else None,
+            on_start=lambda n_images: progress.update(task, total=n_images),
+            on_scene=lambda: progress.advance(task),
+        )
+    _out(json.dumps(report.to_dict()) if as_json else "\n".join(report.lines()))
+    if not report.written:
+        _say(f"{target} was not written, as --strict asks")
+        raise typer.Exit(PARTIAL)
 
 
 @data_app.command("list")

@@ -24,6 +24,7 @@ __all__ = [
     "find_images",
     "read_image",
     "read_labels",
+    "read_size",
     "write_image",
     "write_labels",
 ]
@@ -206,6 +207,44 @@ def read_image(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> NDAr
         if (image[..., -1] == opaque).all():
             image = image[..., 0] if image.shape[-1] == 2 else image[..., :3]
     return np.ascontiguousarray(image)
+
+
+def read_size(path: str | os.PathLike) -> tuple[int, int]:
+    """Read the height and width of an image, from its header alone.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    tuple of int
+        Of what `read_image` gives: the camera's orientation tag is applied.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is damaged, no image, or too large.
+    """
+    path = Path(path)
+    if path.suffix.lower() in _TIFF or not path.is_file():
+        return read_image(path).shape[:2]  # or its error
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # our own limit comes next
+            with Image.open(path) as file:
+                width, height = file.size
+                turned = file.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    except Exception as error:
+        raise ValueError(
+            f"read_size: {path} could not be decoded as an image ({error}): the file is damaged."
+        ) from error
+    _check_size(height * width, path, "read_size", MAX_PIXELS)
+    return (width, height) if turned else (height, width)
 
 
 def read_labels(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.int32]:

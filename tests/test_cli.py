@@ -198,13 +198,44 @@ def test_convert_there_and_back(run, tmp_path):
     labels = np.zeros((12, 15), np.int32)
     labels[2:5, 2:6], labels[7:9, 3:14] = 1, 2
     write_labels(tmp_path / "a.png", labels)
-    assert run("convert", "a.png", "a.json")[0] == 0
-    code, _, err = run("convert", "a.json", "b.tif")
-    assert code == 0
-    assert "lost: classes, scores, and 0 pixels" in err
+    code, out, _ = run("convert", "a.png", "a.json")
+    assert (code, "nothing is lost" in out) == (0, True)
+    code, out, _ = run("convert", "a.json", "b.tif")
+    assert (code, "nothing is lost" in out) == (0, True)
     np.testing.assert_array_equal(read_labels(tmp_path / "b.tif"), labels)
     (tmp_path / "deep.json").write_text("[" * 100_000)
     assert run("convert", "deep.json", "c.tif")[0] == 4
+
+
+def test_convert_reports_losses(run, tmp_path):
+    square = [1.5, 1, 6, 1, 6, 5, 1.5, 5]
+    annotations = [
+        {"id": 1, "image_id": 1, "category_id": 3, "segmentation": [square], "score": 0.5},
+        {"id": 2, "image_id": 1, "category_id": 3, "segmentation": [[4, 2, 9, 2, 9, 4, 4, 4]]},
+    ]
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg", "height": 8, "width": 12}],
+        "categories": [{"id": 3, "name": "leaf"}],
+        "annotations": annotations,
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    code, out, err = run("convert", "a.json", "a.png", "--strict", "--json")
+    report = json.loads(out)
+    assert (code, report["written"], report["lossless"]) == (3, False, False)
+    assert "not written" in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json"]
+    assert report["losses"]["scores"] == 1
+    assert list(report["per_image"][0]["iou"]) == ["0"]  # the small score is below
+    code, out, _ = run("convert", "a.json", "a.png")
+    assert code == 0
+    assert "lost: parts of masks under other objects: 1, in 1 images" in out
+    assert read_labels("a.png").max() == 2
+    code, out, _ = run("convert", "a.json", "new", "--to", "labelme")
+    assert (code, "lost: scores: 1" in out) == (0, True)
+    assert run("convert", "a.json", "new", "--to", "labelme")[0] == 4  # it holds something
+    code, _, err = run("convert", "a.json", "other", "--to", "png")
+    assert (code, "expected one of coco, voc" in err) == (2, True)
+    assert run("convert", "a.json", "other")[0] == 4
 
 
 def test_lists_and_doctor(run, monkeypatch):

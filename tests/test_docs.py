@@ -63,6 +63,14 @@ def test_pages_of_nets(page, tmp_path, monkeypatch):
     assert python_blocks(f"nets/{page}.md")
 
 
+def test_formats(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    module = run_blocks("formats.md")
+    assert module.report.lossless
+    assert module.report.notes == {"holes cut open": 1}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cells.json", "cells.png"]
+
+
 def test_own_segmenter_keeps_its_promises():
     module = run_blocks("own_segmenter.md")
     assert module.labels.max() == 3

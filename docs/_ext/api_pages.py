@@ -1,8 +1,8 @@
 """Write a page for every public module, so that the API pages follow the code by themselves.
 
 A public name has one home: the package that offers it on first use (``segalgos``,
-``segalgos.metrics``, ``segalgos.datasets``), else the module that defines it. Its page is
-there; other module pages link to it.
+``segalgos.metrics``, ``segalgos.datasets``, ``segalgos.formats``), else the module that
+defines it. Its page is there; other module pages link to it.
 """
 
 import importlib
@@ -13,7 +13,7 @@ from types import ModuleType
 
 import segalgos
 
-INDEXES = ("segalgos", "segalgos.metrics", "segalgos.datasets")
+INDEXES = ("segalgos", "segalgos.metrics", "segalgos.datasets", "segalgos.formats")
 
 
 def public_modules() -> list[str]:

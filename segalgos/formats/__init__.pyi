@@ -1,0 +1,14 @@
+from . import cityscapes as cityscapes
+from . import coco as coco
+from . import convert as convert
+from . import label_maps as label_maps
+from . import labelme as labelme
+from . import pennfudan as pennfudan
+from . import voc as voc
+from . import yolo as yolo
+from .base import Annotation as Annotation
+from .base import Encoded as Encoded
+from .base import Part as Part
+from .base import Scene as Scene
+from .convert import Report as Report
+from .convert import detect as detect
