@@ -9,6 +9,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,10 @@ from numpy.typing import NDArray
 from segalgos.checks import check_choice
 from segalgos.datasets.base import Dataset, Info, Sample
 from segalgos.files import IMAGE_SUFFIXES, read_image, read_labels
+
+T = TypeVar("T")
+
+_TRAIN_SHARE = 0.7
 
 
 def find_folder(
@@ -242,6 +247,31 @@ def check_same_size(
             f"{caller}: {label_path} has size {labels.shape}, its image {image_path} has "
             f"{image.shape[:2]}: expected the same height and width."
         )
+
+
+def split_by_hash(entries: Sequence[T], names: Sequence[str]) -> dict[str, list[T]]:
+    """Train (about 70 %) and test by the hashes of names, where there is no split.
+
+    Parameters
+    ----------
+    entries : sequence
+    names : sequence of str
+        Of the entries.
+
+    Returns
+    -------
+    dict of str to list
+        "train" and "test"; neither is empty if there are two entries.
+    """
+    shares = [hash_share(name) for name in names]
+    last_train = max(_TRAIN_SHARE, min(shares, default=0.0))  # at least the lowest hash trains
+    test = [share > last_train for share in shares]
+    if not any(test) and len(entries) > 1:
+        test[int(np.argmax(shares))] = True
+    return {
+        "train": [entry for entry, out in zip(entries, test, strict=True) if not out],
+        "test": [entry for entry, out in zip(entries, test, strict=True) if out],
+    }
 
 
 def hash_share(name: str) -> float:

@@ -179,6 +179,46 @@ class Dataset(Sequence[Sample]):
         """The instances alone, a lazy sequence; None if no sample has any."""
         return Field(self, "instances") if "instance" in self.views else None
 
+    def to_coco(self) -> dict[str, Any]:
+        """Make a COCO data set of all objects, for its scores.
+
+        Returns
+        -------
+        dict
+            "images" (ids are places in this data set), "annotations" (crowds marked, masks as
+            run lengths) and "categories" (ids are places in ``classes``): the truth of
+            `segalgos.metrics.coco_average_precision`, for detections from
+            ``Instances.to_coco(image_id)``.
+
+        Raises
+        ------
+        ValueError
+            If the samples have no instances.
+
+        See Also
+        --------
+        segalgos.datasets.coco.annotations : What a COCO file holds, with its own ids and areas.
+
+        Notes
+        -----
+        Reads every sample.
+        """
+        if "instance" not in self.views:
+            raise ValueError(
+                f"to_coco: the samples of {self.name!r} have no instances, only "
+                f"{', '.join(self.views)}: choose another data set or task=."
+            )
+        images, annotations = [], []
+        for i, sample in enumerate(self):
+            height, width = sample.image.shape[:2]
+            images.append({"id": i, "file_name": sample.name, "height": height, "width": width})
+            for annotation in sample.instances.to_coco(i):
+                del annotation["score"]
+                annotations.append({**annotation, "id": len(annotations) + 1})
+        names = enumerate(self.classes)
+        categories = [{"id": i, "name": name} for i, name in names if name != "background"]
+        return {"images": images, "annotations": annotations, "categories": categories}
+
     @property
     def annotations(self) -> Field | None:
         """The annotators' partitions alone, a lazy sequence; None if no sample has any."""

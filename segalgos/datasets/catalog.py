@@ -13,17 +13,22 @@ from segalgos.datasets import (
     bsds500,
     camvid,
     cityscapes,
+    coco,
     crackforest,
     cwfid,
     folder,
     grabcut,
     isbi2012,
+    labelme,
     magnetictile,
     nuclei,
+    pennfudan,
     pins,
     shapes,
+    voc,
     wbc,
     weizmann,
+    yolo,
 )
 from segalgos.datasets._files import find_folder
 from segalgos.datasets.base import Dataset, Info
@@ -47,6 +52,11 @@ _MODULES = (
     weizmann,
     grabcut,
     berkeley,
+    coco,
+    voc,
+    pennfudan,
+    yolo,
+    labelme,
 )
 _INDEX = {module.INFO.name: module for module in _MODULES}
 
@@ -79,7 +89,9 @@ def locate(name: str, root: str | Path | None = None) -> Path | None:
         None if it is not here, and for built-in sets, which need no files.
     """
     module = _module("locate", name)
-    return folder.locate(root) if module is folder else find_folder(module.INFO, root)
+    if hasattr(module, "locate"):  # what has no fixed names of files
+        return module.locate(root)
+    return find_folder(module.INFO, root)
 
 
 def load(
@@ -99,7 +111,7 @@ def load(
     **options
         What the data set's own ``load`` takes: ``segalgos.datasets.shapes.load``,
         ``pins.load``, ``folder.load``, ``cityscapes.load``, ``magnetictile.load``,
-        ``wbc.load``.
+        ``wbc.load``, ``voc.load``.
 
     Returns
     -------

@@ -5,22 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from segalgos import formats
 from segalgos.checks import check_choice
 from segalgos.cityscapes_labels import CLASSES, to_train_ids
 from segalgos.datasets._files import (
+    check_same_size,
     list_images,
     pair_files,
     require_folder,
     require_split,
     semantic_dataset,
 )
-from segalgos.datasets.base import Dataset, Info
-from segalgos.files import read_labels
+from segalgos.datasets.base import Dataset, Info, Sample
+from segalgos.files import read_image, read_labels
 
 __all__ = [
     "INFO",
@@ -52,7 +55,11 @@ INFO = Info(
 
 
 def load(
-    *, split: str = "train", root: str | Path | None = None, annotations: str = "fine"
+    *,
+    split: str = "train",
+    root: str | Path | None = None,
+    annotations: str = "fine",
+    task: str = "semantic",
 ) -> Dataset:
     """Read Cityscapes in its official layout.
 
@@ -65,12 +72,16 @@ def load(
     annotations : {"fine", "coarse"}
         Outlines drawn with care, of train, val and test; or rough ones, of train, val and
         train_extra.
+    task : {"semantic", "instance"}
+        "instance" reads the objects as well, from the files of instance ids.
 
     Returns
     -------
     Dataset
         With ``labels``: train ids 0 to 18, in the order of
-        ``segalgos.cityscapes_labels.CLASSES``, and -1 for the labels that are not scored.
+        ``segalgos.cityscapes_labels.CLASSES``, and -1 for the labels that are not scored. With
+        ``task="instance"`` also with ``instances`` of those of these classes whose objects are
+        told apart, also by train id; groups of objects are crowds.
 
     Raises
     ------
@@ -95,6 +106,7 @@ def load(
     .. [1] M. Cordts et al., "The Cityscapes Dataset for Semantic Urban Scene Understanding",
        CVPR 2016.
     """
+    check_choice(INFO.name, "task", task, ("semantic", "instance"))
     folder = _find(split, root, annotations)
     kind = f"gt{annotations.capitalize()}"
     _require(split, folder, _IMAGES)
@@ -107,7 +119,34 @@ def load(
         return city / f"{scene_name(image)}_{kind}_labelIds.png"
 
     pairs = pair_files(INFO, images, labels_of)
-    return semantic_dataset(INFO, split, CLASSES, pairs, _decode, scene_name)
+    if task == "semantic":
+        return semantic_dataset(INFO, split, CLASSES, pairs, _decode, scene_name)
+    triples = [
+        (image, labels, objects)
+        for (image, labels), (_, objects) in zip(
+            pairs, pair_files(INFO, [labels for _, labels in pairs], instance_file), strict=True
+        )
+    ]
+    views = ("semantic", "instance")
+    read = partial(_read_objects, triples)
+    return Dataset(read, range(len(triples)), INFO, split, CLASSES, views, task)
+
+
+def _read_objects(triples: list[tuple[Path, Path, Path]], index: int) -> Sample:
+    image_path, label_path, object_path = triples[index]
+    image, labels, values = read_image(image_path), _decode(label_path), read_labels(object_path)
+    for other, path in ((labels, label_path), (values, object_path)):
+        check_same_size("cityscapes", image, image_path, other, path)
+    found = formats.cityscapes.objects_of(values, f"cityscapes: {object_path}")
+    names = formats.cityscapes.FIXED_CLASSES
+    scored = [
+        replace(a, category=CLASSES.index(names[a.category]))
+        for a in found
+        if names[a.category] in CLASSES
+    ]
+    name = scene_name(image_path)
+    scene = formats.Scene(name, values.shape, tuple(scored))
+    return Sample(image, labels, scene.to_instances(), name=name)
 
 
 def label_files(

@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from segalgos.checks import check_choice, check_int
 from segalgos.datasets._files import (
     check_same_size,
-    hash_share,
     list_images,
     pack_colours,
+    split_by_hash,
 )
 from segalgos.datasets.base import Dataset, Info, Sample
 from segalgos.files import read_image, read_labels
@@ -48,7 +48,6 @@ INFO = Info(
     "and test folders above them.",
 )
 
-_TRAIN_SHARE = 0.7
 _MASK_FOLDERS = ("masks", "labels", "annotations")
 _MASK_ENDINGS = tuple(
     sign + word
@@ -155,7 +154,7 @@ def load(
     splits = {name: _pairs(part) for name, part in parts.items()}
     everything = [pair for pairs in splits.values() for pair in pairs]
     if "" in splits:
-        splits = _split(everything)
+        splits = split_by_hash(everything, [pair.image.stem for pair in everything])
     splits["all"] = everything
     check_choice("folder", "split", split, tuple(splits))
     if not splits[split]:
@@ -236,19 +235,6 @@ def _pairs(part: Path) -> list[_Pair]:
             f"folder: {count} images in {part / 'images'} are named {stem!r}: rename them."
         )
     return pairs
-
-
-def _split(pairs: list[_Pair]) -> dict[str, list[_Pair]]:
-    """Train and test by the hash of the stem; neither is empty if there are two images."""
-    shares = [hash_share(pair.image.stem) for pair in pairs]
-    last_train = max(_TRAIN_SHARE, min(shares))  # at least the lowest hash trains
-    test = [share > last_train for share in shares]
-    if not any(test) and len(pairs) > 1:
-        test[int(np.argmax(shares))] = True
-    return {
-        "train": [pair for pair, out in zip(pairs, test, strict=True) if not out],
-        "test": [pair for pair, out in zip(pairs, test, strict=True) if out],
-    }
 
 
 # ---------------------------------------------------------------------- what the values mean
