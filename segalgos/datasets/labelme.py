@@ -17,7 +17,7 @@ INFO = Info(
     size="as many as it holds",
     licence="your own",
     citation="your own",
-    source="your own folder, passed as root=",
+    source="your own folder, passed as root=; the tool: https://github.com/wkentaro/labelme",
     summary="Objects drawn with labelme: polygons, rectangles, circles and masks.",
     folder="labelme",
 )

@@ -19,7 +19,7 @@ INFO = Info(
     licence="its own: images are of Flickr, under its terms",
     citation="M. Everingham et al., 'The Pascal visual object classes challenge: a "
     "retrospective', IJCV 111, 2015",
-    source="http://host.robots.ox.ac.uk/pascal/VOC/voc2012/",
+    source="https://host.robots.ox.ac.uk/pascal/VOC/voc2012/",
     summary="Objects of 20 classes in photographs, with void outlines.",
     folder="VOCdevkit",
 )

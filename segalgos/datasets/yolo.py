@@ -17,7 +17,8 @@ INFO = Info(
     size="as many as it holds",
     licence="the data's own",
     citation="the data's own",
-    source="your own folder or an export, passed as root=",
+    source="your own folder or an export, passed as root=; the format: "
+    "https://docs.ultralytics.com/datasets/segment",
     summary="Objects in YOLO's format: data.yaml, images, and labels with a polygon a line.",
     folder="yolo",
 )

@@ -49,7 +49,7 @@ class Annotation:
         Whether many objects are outlined as one.
     score : float, optional
     box : tuple of float, optional
-        row0, col0, row1, col1, half-open, where the file has a box of its own.
+        Half-open, row0, col0, row1, col1, where the file has a box of its own.
     polygons : tuple of (n, 2) float64, optional
         Rows and columns, where the mask was drawn from polygons; their union is the mask.
     box_only : bool

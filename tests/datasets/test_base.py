@@ -13,6 +13,7 @@ from segalgos.datasets._files import find_folder, hash_share
 
 SEMANTIC = ["cwfid", "crackforest", "magnetictile", "wbc", "isbi2012", "weizmann"]
 REAL = ["bsds500", "camvid", "cityscapes", "nuclei", *SEMANTIC, "grabcut", "berkeley"]
+FORMATS = ["coco", "voc", "pennfudan", "yolo", "labelme"]
 
 INFO = Info("toy", "semantic", ("train",), "9 train", "CC0", "none", "nowhere", "Nothing.")
 
@@ -83,7 +84,7 @@ def test_import_is_light():
 def test_available_names_everything():
     infos = available()
     names = [info.name for info in infos]
-    assert names == ["shapes", "pins", "folder", *REAL]
+    assert names == ["shapes", "pins", "folder", *REAL, *FORMATS]
     for info in infos:
         assert info.task in ("partition", "semantic", "instance")
         assert info.splits
