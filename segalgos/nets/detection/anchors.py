@@ -1,4 +1,4 @@
-"""Anchors: boxes of a few sizes and shapes at every cell, and which object each stands for.
+"""Anchors [1]_: boxes of a few sizes and shapes at every cell, and which object each stands for.
 
 References
 ----------

@@ -1,4 +1,4 @@
-"""Feature pyramid: the maps of an encoder, each told what the coarser ones have seen.
+"""Feature pyramid [1]_: the maps of an encoder, each told what the coarser ones have seen.
 
 References
 ----------

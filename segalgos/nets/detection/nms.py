@@ -1,4 +1,4 @@
-"""Non-maximum suppression: of boxes that overlap much, keep the one of the highest score.
+"""Non-maximum suppression [1]_ [2]_: of boxes that overlap much, keep the best.
 
 References
 ----------
@@ -115,7 +115,7 @@ def _suppress(boxes, starts, threshold, kept):
 def fast_nms(
     boxes: Tensor, scores: Tensor, iou_threshold: float, top: int
 ) -> tuple[Tensor, Tensor]:
-    """Suppress boxes by any better box, kept or not: one matrix operation for a class [2]_.
+    """Suppress boxes by any better box, kept or not: one matrix operation for a class.
 
     Parameters
     ----------

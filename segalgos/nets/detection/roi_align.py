@@ -1,4 +1,4 @@
-"""RoIAlign: a map of fixed size for every box, interpolated without rounding.
+"""RoIAlign [1]_: a map of fixed size for every box, interpolated without rounding.
 
 References
 ----------

@@ -1,4 +1,4 @@
-"""What Mask R-CNN says of each proposal: its class, its box and its mask.
+"""What Mask R-CNN [1]_ says of each proposal: its class, its box and its mask.
 
 References
 ----------

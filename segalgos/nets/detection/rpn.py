@@ -1,4 +1,4 @@
-"""Region proposals: where in the image there may be an object, of whatever class.
+"""Region proposals [1]_: where in the image there may be an object, of whatever class.
 
 References
 ----------
