@@ -230,7 +230,10 @@ class BoundaryInstanceSegmenter(Segmenter):
 
     def _fit(self, images, labels, sample_weight):
         rng = check_random_state(self.random_state)
+        crowds = [instances.masks[instances.crowd].any(axis=0) for instances in labels]
+        labels = [instances[~instances.crowd] for instances in labels]
         id_maps = [instances.to_labels() for instances in labels]
+        unknown = [crowd & (ids == 0) for crowd, ids in zip(crowds, id_maps, strict=True)]
         self.classes_ = np.unique(
             np.concatenate(
                 [i.classes[np.unique(m[m > 0]) - 1] for i, m in zip(labels, id_maps, strict=True)]
@@ -251,7 +254,7 @@ class BoundaryInstanceSegmenter(Segmenter):
             weights = None
         self.estimator_.fit(
             [images[i] for i in learning],
-            [self._class_map(id_maps[i], labels[i].classes) for i in learning],
+            [self._class_map(id_maps[i], labels[i].classes, unknown[i]) for i in learning],
             sample_weight=weights,
         )
         if self._is_auto("min_size"):
@@ -260,7 +263,8 @@ class BoundaryInstanceSegmenter(Segmenter):
         else:
             self.min_size_ = int(self.min_size)
         chosen_on = held_out or learning
-        self._choose_thresholds([images[i] for i in chosen_on], [id_maps[i] for i in chosen_on])
+        truths = [np.where(unknown[i], -1, id_maps[i]) for i in chosen_on]
+        self._choose_thresholds([images[i] for i in chosen_on], truths)
 
     def _split(self, n: int, rng: np.random.RandomState) -> tuple[list[int], list[int]]:
         """Indices of the images to learn from and of those to choose values on."""
@@ -289,11 +293,14 @@ class BoundaryInstanceSegmenter(Segmenter):
             estimator.set_params(random_state=rng.randint(np.iinfo(np.int32).max))
         return estimator.set_params(channel_axis=-1)  # as images come to `_fit`
 
-    def _class_map(self, ids: NDArray[np.int32], classes: NDArray[np.int32]) -> NDArray[np.int32]:
-        """What the estimator learns: background, insides by class, border."""
+    def _class_map(
+        self, ids: NDArray[np.int32], classes: NDArray[np.int32], unknown: NDArray[np.bool_]
+    ) -> NDArray[np.int32]:
+        """What the estimator learns: background, insides by class, border; -1 in crowds."""
         inside = np.searchsorted(self.classes_, classes) + 1
         labels = np.append(BACKGROUND, inside).astype(np.int32)[ids]
         labels[find_borders(ids, self.border_width, max_gap=self.max_gap)] = self._border
+        labels[unknown] = -1
         return labels
 
     @property

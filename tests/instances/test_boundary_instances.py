@@ -122,6 +122,18 @@ def test_one_instance_alone_or_filling_the_image(background):
     assert found.classes.tolist() == [4]
 
 
+def test_nothing_is_learned_from_crowds():
+    masks = np.zeros((3, 20, 30), bool)
+    masks[0, 4:12, 4:12] = masks[1, 4:12, 12:20] = True
+    masks[2, 8:18, 16:28] = True  # the crowd, part of which is the second object
+    image = np.random.default_rng(0).random((20, 30))
+    truth = Instances(masks, classes=[1, 1, 7], crowd=[False, False, True])
+    fitted = BoundaryInstanceSegmenter(Oracle(), **FIXED, min_size=0).fit([image], [truth])
+    (learned,) = fitted.estimator_.known_.values()
+    np.testing.assert_array_equal(learned == -1, masks[2] & ~masks[1])
+    assert fitted.classes_.tolist() == [1]
+
+
 def test_an_image_without_instances():
     images = [np.zeros((9, 9)), np.ones((9, 9))]
     masks = np.zeros((1, 9, 9), bool)
