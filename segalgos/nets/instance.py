@@ -143,6 +143,7 @@ class InstanceNetSegmenter(TrainedNet, Segmenter):
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         rng = np.random.default_rng(seed)
         training, held_out = self._split(images, rng)
+        truth, labels = labels, [one[~one.crowd] for one in labels]
         self.classes_ = np.unique(np.concatenate([labels[i].classes for i in training]))
         if not len(self.classes_):
             raise ValueError(
@@ -198,13 +199,13 @@ class InstanceNetSegmenter(TrainedNet, Segmenter):
             _add_up,
             steps_per_epoch=steps_per_epoch,
             n_parts=n_parts,
-            validate=self._validation(images, labels, held_out) if held_out else None,
+            validate=self._validation(images, truth, held_out) if held_out else None,
             # A prediction costs a third of a training step: validation takes a quarter at most.
             validate_every=max(1, round(n_held_out / (steps_per_epoch * pixels_per_step))),
             identity=identity,
             seed=seed,
         )
-        self.score_threshold_ = self._choose_score(images, labels, rng)
+        self.score_threshold_ = self._choose_score(images, truth, rng)
 
     def _identity(self, *data: list | None) -> str:
         images, labels = data

@@ -283,8 +283,9 @@ class MaskRCNNSegmenter(InstanceNetSegmenter):
 
     Notes
     -----
-    Images of any size. Objects may overlap, in training too. With the same `random_state` and
-    `epochs` the result is the same bit for bit, whatever the number of threads.
+    Images of any size. Objects may overlap, in training too; crowds are left out there. With the
+    same `random_state` and `epochs` the result is the same bit for bit, whatever the number of
+    threads.
 
     Detections whose mask has no pixel are left out.
 

@@ -220,6 +220,20 @@ def test_no_object_to_learn_from_is_an_error():
         MaskRCNNSegmenter.small().fit(np.zeros((16, 16)), none)
 
 
+def test_crowds_are_not_learned_from():
+    masks = np.zeros((2, 32, 32), bool)
+    masks[0, 4:20, 4:20], masks[1, 20:, 20:] = True, True
+    image = masks.sum(axis=0).astype(float)
+    labels = Instances(masks, classes=[3, 7], crowd=[False, True])
+    segmenter = MaskRCNNSegmenter.small().set_params(epochs=1).fit(image, labels)
+    assert segmenter.classes_.tolist() == [3]
+    without = MaskRCNNSegmenter.small().set_params(epochs=1).fit(image, labels[:1])
+    for name, tensor in segmenter.network_.state_dict().items():
+        assert torch.equal(tensor, without.network_.state_dict()[name])
+    with pytest.raises(ValueError, match="show no object"):
+        MaskRCNNSegmenter.small().fit(image, labels[1:])
+
+
 def test_from_trained_checks_numbers_of_classes():
     network = make(3)
     with pytest.raises(ValueError, match=r"from_trained: classes is \[1, 2\], expected 3"):
