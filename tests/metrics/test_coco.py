@@ -66,6 +66,8 @@ def rle_of_rim(code):
 
 def with_faster_coco_eval(truth, detections, iou_type):
     module = pytest.importorskip("faster_coco_eval", reason="compares with faster-coco-eval")
+    if iou_type == "boundary" and any(image["height"] == 1 for image in truth["images"]):
+        return None  # its kernel takes a single row for deep inside, its OpenCV code does not
     data = module.COCO(truth)
     run = module.COCOeval_faster(data, data.loadRes(detections), iou_type)
     run.evaluate()
@@ -192,6 +194,8 @@ def test_equals_the_official_numbers(official, iou_type, n_scenes):
         found = coco_average_precision(truth, detections, iou_type=iou_type)
         ours = np.nan_to_num([found[name] for name in NAMES], nan=-1)
         expected = official(truth, detections, iou_type)
+        if expected is None:
+            continue
         np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-12, err_msg=f"scene {seed}")
         compared += 1
     assert compared > 0.7 * n_scenes
