@@ -100,6 +100,8 @@ class SemanticNetSegmenter(TrainedNet, SemanticSegmenter):
 
         training, held_out = self._split(images, rng)
         images_, labels_ = [images[i] for i in training], [labels[i] for i in training]
+        if sample_weight is not None:  # what weighs nothing is no place to look at
+            labels_ = [np.where(sample_weight[i] > 0, labels[i], -1) for i in training]
         if all((label_map < 0).all() for label_map in labels_):
             raise ValueError(
                 f"{self._caller}: no pixel is labelled in the images left for training: lower "
