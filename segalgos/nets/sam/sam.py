@@ -46,7 +46,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 class SAM(nn.Module):
-    """Segment Anything [1]_: an image encoder, a prompt encoder and a mask decoder.
+    """Segment Anything: an image encoder, a prompt encoder and a mask decoder.
 
     Parameters
     ----------
@@ -81,8 +81,9 @@ class SAM(nn.Module):
 
     Notes
     -----
-    Places are x, y, as in the authors' code; `SAMSegmenter` speaks row, column. Parameter names
-    are the authors'. `load_checkpoint` also understands those of MobileSAM and of transformers.
+    The network of [1]_. Places are x, y, as in the authors' code; `SAMSegmenter` speaks row,
+    column. Parameter names are the authors'. `load_checkpoint` also understands those of
+    MobileSAM and of transformers.
 
     Layer norms of the decoder add 1e-5, as the authors' code does. Transformers adds 1e-6 in
     most of them, which changes logits by about 1e-5 of their size.
