@@ -56,6 +56,9 @@ NETS: dict[str, dict[str, Any]] = {
     "unet_efficientnet": {"encoder": "efficientnet_lite0", "pretrained": True, "base_channels": 16},
 }
 
+#: How nuclei become classes, where not as usual.
+BORDERS: dict[str, dict[str, Any]] = {"unet_efficientnet": {"border_width": 2, "gap_weight": 5.0}}
+
 THRESHOLDS = (0.5, 0.75)
 CHOSEN = (
     "foreground_threshold", "marker_threshold", "min_contrast", "sigma", "min_size",
@@ -136,6 +139,7 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
 
     images, objects = ([getattr(samples[i], k) for i in learning] for k in ("image", "instances"))
     detector = args.net in DETECTORS
+    borders = BORDERS.get(args.net, {}) | json.loads(args.set)
     params = COMMON | (DETECTORS if detector else NETS)[args.net] | json.loads(args.set_net)
     net = (MaskRCNNSegmenter if detector else UNetSegmenter)(
         **params,
@@ -146,7 +150,7 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     )
     segmenter: Segmenter = net
     if not detector:
-        segmenter = BoundaryInstanceSegmenter(net, random_state=seed, **json.loads(args.set))
+        segmenter = BoundaryInstanceSegmenter(net, random_state=seed, **borders)
     segmenter.fit(images, objects)
     trained = segmenter if detector else segmenter.estimator_
     history = trained.history_
@@ -154,7 +158,7 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
         "run": title,
         "net": args.net,
         "parameters": params,
-        "instance_parameters": json.loads(args.set),
+        "instance_parameters": borders,
         "n_parameters": trained.n_parameters_,
         "minutes": args.minutes,
         "seed": seed,
