@@ -86,3 +86,21 @@ def test_committed_rows_are_of_one_run(script):
         for row in rows:
             if row["status"] == "ok":
                 assert row["settings"] == script._settings(row["contender"])
+
+
+def test_sam_gets_clicks_as_they_are(script, data, monkeypatch):
+    """With weights that mean nothing: it is called as it wants to be, and gives one mask."""
+    pytest.importorskip("torch", reason="SAM is a network of torch")
+    made = script.segalgos.SAMSegmenter(untrained=True)
+    seen = []
+
+    def segmenter(checkpoint):
+        seen.append(checkpoint)
+        return made
+
+    monkeypatch.setattr(script.segalgos, "SAMSegmenter", segmenter)
+    dataset = script.datasets.load("grabcut", split="test", root=data)
+    row = script.score(script.with_sam("weights.pth"), dataset[0])
+    assert seen == ["weights.pth"]
+    assert len(row["ious"]) == len(row["clicks"]) >= 1
+    assert all(0 <= iou <= 1 for iou in [*row["ious"], row["box_iou"]])
