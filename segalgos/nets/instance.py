@@ -20,10 +20,13 @@ from torch import Tensor, nn
 from segalgos import checks
 from segalgos.base import Segmenter
 from segalgos.metrics.instances import instance_counts, instance_scores
+from segalgos.nets.checkpoints import load_weights
 from segalgos.nets.detection.boxes import clip_boxes
 from segalgos.nets.detection.masks import paste_masks
 from segalgos.nets.detection.roi_heads import Detections
 from segalgos.nets.detection.targets import DetectionBatch, MaskCrops, Targets
+from segalgos.nets.net import Net
+from segalgos.nets.norm import FrozenBatchNorm2d, freeze_norms
 from segalgos.nets.prediction import THREADS_OF_A_LONE_TILE, to_tensor
 from segalgos.nets.trained import TrainedNet, check_statistics
 from segalgos.results import Instances
@@ -90,8 +93,8 @@ class InstanceNetSegmenter(TrainedNet, Segmenter):
 
         Parameters
         ----------
-        network : torch.nn.Module
-            Such as this segmenter trains, built with the same options as `params`.
+        network : segalgos.nets.net.Net
+            Such as this segmenter trains, of the form that `params` describe. It is copied.
         classes : sequence of int, optional
             Id of each of the K classes, ascending; 1 to K by default, as published weights
             count them beside a background of 0.
@@ -107,14 +110,26 @@ class InstanceNetSegmenter(TrainedNet, Segmenter):
 
         Raises
         ------
+        TypeError
+            If the network is none of this library's.
         ValueError
-            If numbers of classes or channels do not fit.
+            If numbers of classes or channels do not fit, or `params` describe another network.
         """
+        caller = f"{cls.__name__}.from_trained"
         segmenter = cls(**params)
         segmenter._check_params()
-        mean, std = check_statistics(f"{cls.__name__}.from_trained", mean, std)
+        if not isinstance(network, Net):
+            raise TypeError(
+                f"{caller}: network is a {type(network).__name__}, expected one of segalgos.nets: "
+                "build that and call its load_checkpoint with the state dict of yours."
+            )
+        mean, std = check_statistics(caller, mean, std)
         ids = np.arange(1, network.n_classes + 1) if classes is None else classes
-        segmenter._take_over(network.eval(), network.n_classes, ids, mean, std)
+        state = {"norm_eps_": _frozen_eps(network)}
+        own = segmenter._empty_network(len(mean), network.n_classes, state)
+        load_weights(own, network.state_dict())
+        segmenter.norm_eps_ = state["norm_eps_"]
+        segmenter._take_over(own, network.n_classes, ids, mean, std)
         given = segmenter.score_threshold
         segmenter.score_threshold_ = LOWEST_SCORE if given == AUTO else float(given)
         return segmenter
@@ -137,6 +152,20 @@ class InstanceNetSegmenter(TrainedNet, Segmenter):
             checks.check_real(caller, "score_threshold", self.score_threshold, low=0, high=1)
         checks.check_real(caller, "mask_threshold", self.mask_threshold, low=0, high=1)
 
+    def _lowest_score(self) -> float:
+        """Of what the network gives."""
+        asked = LOWEST_SCORE if self.score_threshold == AUTO else float(self.score_threshold)
+        return min(asked, LOWEST_SCORE)
+
+    def _empty_network(self, n_channels: int, n_classes: int, state: dict[str, Any]) -> nn.Module:
+        network = super()._empty_network(n_channels, n_classes, state)
+        if state["norm_eps_"] is not None:
+            freeze_norms(network)
+            for module in network.modules():
+                if isinstance(module, FrozenBatchNorm2d):
+                    module.eps = state["norm_eps_"]
+        return network
+
     # --- fit -----------------------------------------------------------------------------
 
     def _fit(self, images, labels, sample_weight):
@@ -152,6 +181,7 @@ class InstanceNetSegmenter(TrainedNet, Segmenter):
             )
         identity = "" if self.checkpoint is None else self._identity(images, labels)
         network = self._start(images, len(self.classes_), seed)
+        self.norm_eps_ = _frozen_eps(network)
         resized = [_resize(images[i], self._network_size(images[i].shape[:2])) for i in training]
         layers = [
             _resize_nearest(lay_out(labels[i].masks), image.shape[:2])
@@ -283,6 +313,12 @@ class InstanceNetSegmenter(TrainedNet, Segmenter):
             self.classes_[found.classes.cpu().numpy()[seen]],
             boxes[seen][:, [1, 0, 3, 2]],
         )
+
+
+def _frozen_eps(network: nn.Module) -> float | None:
+    """What frozen norms add to variances; None where norms train."""
+    frozen = (m for m in network.modules() if isinstance(m, FrozenBatchNorm2d))
+    return next((float(norm.eps) for norm in frozen), None)
 
 
 def _add_up(losses: dict[str, Tensor], *_: None) -> Tensor:

@@ -413,6 +413,7 @@ class MaskRCNNSegmenter(InstanceNetSegmenter):
             n_sampled=self.n_sampled,
             n_detections=self.n_detections,
             iou_threshold=self.iou_threshold,
+            score_threshold=self._lowest_score(),
             freeze_norms=bool(self.pretrained),
             generator=generator,
         )

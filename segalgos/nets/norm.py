@@ -91,6 +91,8 @@ class FrozenBatchNorm2d(nn.Module):
 def freeze_norms(network: nn.Module, *, eps: float | None = None) -> None:
     """Put a `FrozenBatchNorm2d` of the same values in place of every batch normalisation.
 
+    Those that are frozen already stay as they are.
+
     Parameters
     ----------
     network : torch.nn.Module

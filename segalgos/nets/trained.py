@@ -246,6 +246,10 @@ class TrainedNet:
             network = self._build(n_channels, n_classes, torch.Generator().manual_seed(seed))
         return network.to(memory_format=network.memory_format).eval()
 
+    def _empty_network(self, n_channels: int, n_classes: int, state: dict[str, Any]) -> nn.Module:
+        """Make the network that a saved state has weights for."""
+        return self._new_network(n_channels, n_classes, seed=0)
+
     def _split(self, images: list[NDArray], rng: np.random.Generator) -> tuple[list, list]:
         """Indices of the images to train on and to validate on."""
         if self.validation_fraction == 0:
@@ -369,7 +373,7 @@ class TrainedNet:
                 raise ValueError(f"{self._caller}: {name} is not one finite number a channel.")
         if not (state["std_"] > 0).all():
             raise ValueError(f"{self._caller}: std_ is not positive.")
-        network = self._new_network(n_channels, len(classes), seed=0)
+        network = self._empty_network(n_channels, len(classes), state)
         load_weights(network, weights)
         super()._set_state({**state, "network_": network.to(self._device())})
         self.fast_network_ = self._make_fast(self.network_)

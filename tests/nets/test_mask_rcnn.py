@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import segalgos
 from segalgos import Instances, MaskRCNNSegmenter
 from segalgos.nets.detection.masks import paste_masks
 from segalgos.nets.detection.targets import DetectionBatch, MaskCrops, Targets
@@ -234,11 +235,35 @@ def test_crowds_are_not_learned_from():
         MaskRCNNSegmenter.small().fit(image, labels[1:])
 
 
+@pytest.mark.parametrize("eps", [None, 0.0])
+def test_segmenters_of_trained_networks_can_be_saved(eps, tmp_path):
+    network = make(2, freeze_norms=eps is not None, norm_eps=eps)
+    network.roi_heads.box_predictor.cls_score.bias.data[0] += 3  # most is background
+    params = {"backbone": "resnet18", "base_channels": 8, "width": 16, "box_width": 32}
+    segmenter = MaskRCNNSegmenter.from_trained(
+        network, **params, image_size=1.0, score_threshold=0.01
+    )
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    expected = segmenter.predict(image)
+    assert (expected.scores < 0.05).any()  # what is asked for is not cut off
+    segmenter.save(tmp_path / "model.segalgos")
+    found = segalgos.load(tmp_path / "model.segalgos").predict(image)
+    np.testing.assert_array_equal(found.scores, expected.scores)
+    np.testing.assert_array_equal(found.masks, expected.masks)
+    with pytest.raises(ValueError, match="build the network with the same options"):
+        MaskRCNNSegmenter.from_trained(network, **params | {"width": 8})
+    with pytest.raises(TypeError, match="network is a Linear, expected one of"):
+        MaskRCNNSegmenter.from_trained(torch.nn.Linear(2, 2))
+
+
 def test_from_trained_checks_numbers_of_classes():
     network = make(3)
     with pytest.raises(ValueError, match=r"from_trained: classes is \[1, 2\], expected 3"):
-        MaskRCNNSegmenter.from_trained(network, classes=[1, 2])
-    segmenter = MaskRCNNSegmenter.from_trained(network, classes=[2, 5, 9])
+        MaskRCNNSegmenter.from_trained(
+            network, classes=[1, 2], backbone="resnet18", base_channels=8, width=16, box_width=32
+        )
+    params = {"backbone": "resnet18", "base_channels": 8, "width": 16, "box_width": 32}
+    segmenter = MaskRCNNSegmenter.from_trained(network, classes=[2, 5, 9], **params)
     found = segmenter.predict(np.zeros((40, 30, 3), np.uint8))
     assert set(found.classes.tolist()) <= {2, 5, 9}
     assert segmenter.score_threshold_ == 0.05

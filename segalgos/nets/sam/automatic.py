@@ -13,6 +13,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from segalgos import checks, rle
+from segalgos.nets.detection.nms import nms
 from segalgos.nets.sam.embedded import EmbeddedImage
 from segalgos.results import Instances
 
@@ -291,24 +292,9 @@ def suppress(boxes: NDArray, scores: NDArray, threshold: float) -> NDArray[np.in
     -------
     (K,) int64
         Indices of those kept, best first; of equal scores the earlier is better.
-
-    Notes
-    -----
-    O(K N) time.
     """
-    order = np.argsort(-np.asarray(scores), kind="stable")
-    boxes = np.asarray(boxes, np.float64)
-    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    kept = []
-    while len(order):
-        best, order = order[0], order[1:]
-        kept.append(best)
-        start = np.maximum(boxes[order, :2], boxes[best, :2])
-        stop = np.minimum(boxes[order, 2:], boxes[best, 2:])
-        shared = np.prod(np.clip(stop - start, 0, None), axis=1)
-        union = areas[order] + areas[best] - shared
-        order = order[shared <= threshold * union]
-    return np.array(kept, np.int64)
+    corners = torch.from_numpy(np.asarray(boxes, np.float32))
+    return nms(corners, torch.from_numpy(np.asarray(scores)), threshold).numpy()
 
 
 def remove_small_parts(mask: NDArray[np.bool_], min_area: int) -> bool:
