@@ -20,8 +20,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from segalgos import catalog, files
-
-PARTIAL, BAD_INPUT, USAGE, INTERRUPTED = 3, 4, 2, 130
+from segalgos.cli_data import data_app, place_of
+from segalgos.console import BAD_INPUT, INTERRUPTED, PARTIAL, USAGE, Json, emit, err, say
 
 app = typer.Typer(
     name="segalgos",
@@ -31,16 +31,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-data_app = typer.Typer(help="Data sets: what there is, and whether it is here and whole.")
 app.add_typer(data_app, name="data", no_args_is_help=True)
-
-err = Console(stderr=True)
 
 # typer carries a copy of click in newer versions, so its base error has no public name.
 UsageProblem = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 Images = Annotated[list[Path], typer.Argument(help="Image files or folders of images.")]
-Json = Annotated[bool, typer.Option("--json", help="Print results as JSON.")]
 Params = Annotated[
     list[str] | None,
     typer.Option("--set", help="A parameter, like `n_clusters=4`; may be repeated."),
@@ -53,14 +49,6 @@ Overlay = Annotated[
     Path | None,
     typer.Option(help="Where a picture of the result goes; a folder for many images."),
 ]
-
-
-def _out(text: str) -> None:
-    sys.stdout.write(text + "\n")
-
-
-def _say(text: str) -> None:
-    err.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _parse_set(settings: list[str] | None) -> dict[str, Any]:
@@ -171,11 +159,11 @@ def _segment_all(
             if len(paths) == 1:
                 raise
             failed += 1
-            _say(f"error: {path}: {error}")
+            say(f"error: {path}: {error}")
             continue
         _report_segments(path, labels, seconds, out_path, overlay_path, as_json)
     if failed:
-        _say(f"{failed} of {len(paths)} images failed.")
+        say(f"{failed} of {len(paths)} images failed.")
         raise typer.Exit(BAD_INPUT if failed == len(paths) else PARTIAL)
 
 
@@ -195,11 +183,11 @@ def _report_segments(path, labels, seconds, out_path, overlay_path, as_json) -> 
             "labels": out_path and str(out_path),
             "overlay": overlay_path and str(overlay_path),
         }
-        _out(json.dumps(result))
+        emit(json.dumps(result))
         return
     written = "".join(f" -> {target}" for target in (out_path, overlay_path) if target)
     what = f"{len(ids)} label" + ("" if len(ids) == 1 else "s")
-    _out(f"{path}: {width} x {height}, {what}, {seconds:.3f} s{written}")
+    emit(f"{path}: {width} x {height}, {what}, {seconds:.3f} s{written}")
 
 
 @app.command()
@@ -255,7 +243,7 @@ def fit(
             f"--ignore: --method {method} learns whole images, without unlabelled pixels."
         )
     pairs = _pair(images, labels)
-    _say(f"reading {len(pairs)} images")
+    say(f"reading {len(pairs)} images")
     pictures, maps = [], []
     for image_path, label_path in pairs:
         picture, map_ = files.read_image(image_path), files.read_labels(label_path)
@@ -276,9 +264,9 @@ def fit(
     if as_json:
         size = out.stat().st_size
         content = {"model": str(out), "images": len(pairs), "classes": classes, "bytes": size}
-        _out(json.dumps({**content, "seconds": round(seconds, 6)}))
+        emit(json.dumps({**content, "seconds": round(seconds, 6)}))
     else:
-        _out(f"{out}: {type(segmenter).__name__}, classes {classes}, {seconds:.1f} s")
+        emit(f"{out}: {type(segmenter).__name__}, classes {classes}, {seconds:.1f} s")
 
 
 def _pair(images: Path, labels: Path) -> list[tuple[Path, Path]]:
@@ -380,26 +368,26 @@ def bench(
         max_images=max_images,
     )
     for line in left_out:
-        _say(f"left out: {line}")
+        say(f"left out: {line}")
     if not cells:
         raise ValueError("bench: no method fits the data: choose others with --methods.")
     rows = _run_with_progress(runner, cells, out, limits, cluster, retry_failed)
     path = report_room.write_report(out)
     failed = [row for row in rows if row["status"] != "ok"]
     if as_json:
-        _out(
+        emit(
             json.dumps(
                 {"report": str(path), "results": str(out / "results.jsonl"), "failed": len(failed)}
             )
         )
     else:
         for dataset, view, text in report_room.summary_lines(rows):
-            _out(f"{dataset} ({view}): {text}")
+            emit(f"{dataset} ({view}): {text}")
         for row in failed:
-            _out(
+            emit(
                 f"failed: {row['method']} on {row['dataset']}, seed {row['seed']}: {row['reason']}"
             )
-        _out(f"report: {path}")
+        emit(f"report: {path}")
     if failed:
         raise typer.Exit(PARTIAL)
 
@@ -480,7 +468,7 @@ def report(
     """Write the report of a benchmark anew."""
     from segalgos.bench import report as report_room
 
-    _out(str(report_room.write_report(out)))
+    emit(str(report_room.write_report(out)))
 
 
 @app.command()
@@ -511,11 +499,11 @@ def cityscapes(
     own = room.own_result(name or predictions.resolve().name, split, scores)
     results = room.rank([*room.published(), own])
     if as_json:
-        _out(room.to_json(n_images, scores, results))
+        emit(room.to_json(n_images, scores, results))
         return
     _print_rows(room.class_rows(scores))
     _print_rows(room.result_rows(results), bold=results.index(own))
-    _out(f"{own.method}: mean IoU {room.score_text(own.mean_iou)}, {n_images} images of {split}")
+    emit(f"{own.method}: mean IoU {room.score_text(own.mean_iou)}, {n_images} images of {split}")
 
 
 def _print_rows(rows: list[list[str]], bold: int | None = None) -> None:
@@ -603,154 +591,10 @@ def convert(
             on_start=lambda n_images: progress.update(task, total=n_images),
             on_scene=lambda: progress.advance(task),
         )
-    _out(json.dumps(report.to_dict()) if as_json else "\n".join(report.lines()))
+    emit(json.dumps(report.to_dict()) if as_json else "\n".join(report.lines()))
     if not report.written:
-        _say(f"{target} was not written, as --strict asks")
+        say(f"{target} was not written, as --strict asks")
         raise typer.Exit(PARTIAL)
-
-
-@data_app.command("list")
-def data_list(
-    root: Annotated[Path | None, typer.Option(help="Where data sets are.")] = None,
-    as_json: Json = False,
-) -> None:
-    """List the data sets: task, splits, size, licence, source, and whether it is here."""
-    from dataclasses import asdict
-
-    from segalgos import datasets
-
-    found = [(info, _place(datasets, info, root)) for info in datasets.available()]
-    if as_json:
-        _out(json.dumps([{**asdict(info), "place": place} for info, place in found]))
-        return
-    table = Table(show_lines=True)
-    for title in ("name", "task", "splits", "size", "licence", "comes from", "here"):
-        table.add_column(title, overflow="fold")
-    for info, place in found:
-        cells = (info.name, info.task, ", ".join(info.splits), info.size, info.licence)
-        table.add_row(*cells, info.source, place or "no")
-    console = Console()
-    if not console.is_terminal:
-        console.width = 160
-    console.print(table)
-
-
-def _place(datasets, info, root) -> str | None:
-    if info.built_in:
-        return "built in"
-    place = datasets.locate(info.name, root)
-    return str(place) if place else None
-
-
-@data_app.command("download")
-def data_download(
-    what: Annotated[
-        str,
-        typer.Argument(help="Weights, by their name, or the address of a .zip or .tar.gz archive."),
-    ],
-    root: Annotated[Path, typer.Option(help="Folder for the weights, or to unpack into.")],
-    sha256: Annotated[
-        str | None, typer.Option(help="Digest of the archive, from somebody you trust.")
-    ] = None,
-) -> None:
-    """Download weights or an archive, check the digest, and unpack an archive safely.
-
-    `segalgos data list` names where each data set comes from, `segalgos data weights` which
-    weights there are.
-    """
-    from segalgos import datasets
-    from segalgos.datasets.download import download
-
-    if "/" not in what:
-        if sha256 is not None:
-            raise typer.BadParameter("--sha256 is for addresses: that of weights is known.")
-        try:
-            _out(str(datasets.download_weights(what, root)))
-        except ValueError as error:
-            if "there are no weights" in str(error):
-                raise typer.BadParameter(str(error)) from error
-            raise
-        return
-    if sha256 is None:
-        raise typer.BadParameter("--sha256 is missing: an address needs the digest of its file.")
-    _out(str(download(what, sha256, root)))
-
-
-@data_app.command("weights")
-def data_weights(as_json: Json = False) -> None:
-    """List the published weights that `segalgos data download NAME` fetches."""
-    from dataclasses import asdict
-
-    from segalgos import datasets
-
-    found = datasets.available_weights()
-    if as_json:
-        _out(json.dumps([{**asdict(weights), "file": weights.file} for weights in found]))
-        return
-    table = Table(show_lines=True)
-    for title in ("name", "what it is", "method", "MB", "licence", "comes from"):
-        table.add_column(title, overflow="fold")
-    for weights in found:
-        size = f"{weights.n_bytes / 1e6:.0f}"
-        cells = (weights.name, weights.summary, weights.method, size, weights.licence)
-        table.add_row(*cells, weights.url)
-    console = Console()
-    if not console.is_terminal:
-        console.width = 160
-    console.print(table)
-
-
-@data_app.command("verify")
-def data_verify(
-    name: Annotated[str, typer.Argument(help="Data set, or a folder of your own.")],
-    root: Annotated[Path | None, typer.Option(help="Where data sets are.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Read every image and label of a data set and check that they fit."""
-    from rich.progress import track
-
-    from segalgos import datasets
-    from segalgos.bench import suite
-
-    try:
-        choice = suite.parse_data(name, str(root) if root else None)[0]
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-    splits = {info.name: info for info in datasets.available()}[choice.name].splits
-    counts, problems = {}, []
-    for split in (name for name in splits if name != "all"):
-        try:
-            dataset = choice.load(split)
-        except (ValueError, FileNotFoundError) as error:
-            _say(f"{split}: {error}")
-            continue
-        counts[split] = len(dataset)
-        indices = range(len(dataset))
-        for i in track(indices, description=split, console=err, transient=True):
-            try:
-                _check_sample(dataset[i])
-            except (ValueError, OSError) as error:
-                problems.append(f"{split}[{i}]: {error}")
-    if not counts:
-        raise FileNotFoundError(f"data verify: no split of {name} is here.")
-    if as_json:
-        _out(json.dumps({"name": name, "images": counts, "problems": problems}))
-    else:
-        for problem in problems:
-            _out(problem)
-        _out(f"{name}: " + ", ".join(f"{n} {split}" for split, n in counts.items()))
-    if problems:
-        raise typer.Exit(BAD_INPUT)
-
-
-def _check_sample(sample: Any) -> None:
-    shape = sample.image.shape[:2]
-    truths = [sample.labels, *(sample.annotations or ())]
-    if sample.instances is not None:
-        truths.append(sample.instances)
-    for truth in truths:
-        if truth is not None and truth.shape != shape:
-            raise ValueError(f"{sample.name}: labels are {truth.shape}, the image is {shape}")
 
 
 @app.command()
@@ -760,7 +604,7 @@ def methods(as_json: Json = False) -> None:
 
     if as_json:
         entries = [{**asdict(e), "installed": e.installed} for e in catalog.ENTRIES]
-        _out(json.dumps(entries))
+        emit(json.dumps(entries))
         return
     table = Table()
     for title in ("method", "family", "task", "year", "what it does"):
@@ -785,7 +629,7 @@ def warmup() -> None:
         failures = warm_up(names, lambda name: progress.advance(task))
     for name, reason in failures.items():
         err.print(f"{name}: {reason}", highlight=False, markup=False, soft_wrap=True)
-    _out(f"compiled in {time.perf_counter() - started:.1f} s")
+    emit(f"compiled in {time.perf_counter() - started:.1f} s")
     if failures:
         raise typer.Exit(PARTIAL)
 
@@ -814,7 +658,7 @@ def doctor(as_json: Json = False) -> None:
         "extras": here,
         "kernel_cache_writable": os.access(cache if cache.exists() else cache.parent, os.W_OK),
         "data": {
-            info.name: _place(datasets, info, None)
+            info.name: place_of(info, None)
             for info in datasets.available()
             if info.name != "folder"
         },
@@ -822,17 +666,17 @@ def doctor(as_json: Json = False) -> None:
         "SEGALGOS_THREADS": os.environ.get("SEGALGOS_THREADS"),
     }
     if as_json:
-        _out(json.dumps(content))
+        emit(json.dumps(content))
         return
     for title, value in content.items():
         if not isinstance(value, dict):
-            _out(f"{title}: {value}")
+            emit(f"{title}: {value}")
             continue
-        _out(f"{title}:")
+        emit(f"{title}:")
         for name, item in value.items():
             shown = {True: "yes", False: "no", None: "not here"}.get(item, item)
             hint = f"  (pip install 'segalgos[{name}]')" if item is False else ""
-            _out(f"  {name}: {shown}{hint}")
+            emit(f"  {name}: {shown}{hint}")
 
 
 @app.callback(invoke_without_command=True)
@@ -842,7 +686,7 @@ def _root(
     if version:
         import segalgos
 
-        _out(segalgos.__version__)
+        emit(segalgos.__version__)
         raise typer.Exit
 
 
@@ -855,16 +699,16 @@ def main() -> None:
     except typer.Exit as stop:
         code = stop.exit_code
     except (typer.Abort, KeyboardInterrupt):
-        _say("interrupted; run the same command again to continue")
+        say("interrupted; run the same command again to continue")
         code = INTERRUPTED
     except UsageProblem as error:
         error.show()
         code = USAGE
     except (ValueError, TypeError, OSError, StoreBusyError) as error:
-        _say(f"error: {error}")
+        say(f"error: {error}")
         code = BAD_INPUT
     except ImportError as error:
-        _say(f"error: {error}")
+        say(f"error: {error}")
         code = USAGE
     sys.exit(code or 0)
 

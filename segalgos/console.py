@@ -1,0 +1,37 @@
+"""What all commands share: where text goes, and exit codes."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+__all__ = ["BAD_INPUT", "INTERRUPTED", "PARTIAL", "USAGE", "Json", "emit", "err", "say"]
+
+USAGE, PARTIAL, BAD_INPUT, INTERRUPTED = 2, 3, 4, 130
+
+Json = Annotated[bool, typer.Option("--json", help="Print results as JSON.")]
+
+err = Console(stderr=True)
+
+
+def emit(text: str) -> None:
+    """Print a result.
+
+    Parameters
+    ----------
+    text : str
+    """
+    sys.stdout.write(text + "\n")
+
+
+def say(text: str) -> None:
+    """Tell something on standard error.
+
+    Parameters
+    ----------
+    text : str
+    """
+    err.print(text, highlight=False, markup=False, soft_wrap=True)
