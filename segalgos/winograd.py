@@ -19,7 +19,8 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from segalgos.parallel import map_strips
+from segalgos.parallel import map_items, map_strips
+from segalgos.torch_threads import threads_per_operation
 
 __all__ = ["TrainableWinogradConv2d", "WinogradConv2d"]
 
@@ -54,8 +55,11 @@ FEWEST_CHANNELS = 256
 LARGEST_DILATION = 4
 # Share of the direct convolution's multiplications from which on that one is faster.
 LARGEST_SHARE = 0.6
-# Values of a transformed map held at a time. With fewer, the kernel would be read from memory
-# again and again: that of 2048 to 512 channels has 38 million values.
+# Tiles that a thread transforms, multiplies and transforms back in prediction, at most and at
+# least: they stay in its cache, and the kernel is read for many.
+MOST_TILES, FEWEST_TILES = 128, 16
+# Values of a transformed map held at a time in training. With fewer, the kernel would be read
+# from memory again and again: that of 2048 to 512 channels has 38 million values.
 BAND_VALUES = 24_000_000
 # Between the 36 values of a tile: at a power of two, they would share few places of the cache.
 SPARE = 144
@@ -157,8 +161,13 @@ class _Tiling:
             return float("inf")
         return TILE**2 * self.n_tiles / (9 * self.n * height * width)
 
+    def shares(self) -> list[tuple[int, int]]:
+        """First and last tile, exclusive, of what a thread computes: at least two, if it can be."""
+        step = min(max(-(-self.n_tiles // 2), FEWEST_TILES), MOST_TILES)
+        return [(i, min(i + step, self.n_tiles)) for i in range(0, self.n_tiles, step)]
+
     def bands(self, n_channels: int) -> Iterator[tuple[int, int]]:
-        """First and last tile, exclusive, of what is computed at a time."""
+        """First and last tile, exclusive, of what is computed at a time in training."""
         step = max(1, BAND_VALUES // (TILE**2 * n_channels))
         for start in range(0, self.n_tiles, step):
             yield start, min(start + step, self.n_tiles)
@@ -180,15 +189,27 @@ class _Tiling:
     def add(
         self, products: Tensor, matrix: NDArray, padding: int, y: NDArray, band: tuple[int, int]
     ) -> None:
-        """Transform products (36, tiles, c) back, and add them to a map (n, H', W', c)."""
+        """Transform products (36, tiles, c) back, and add them to a map (n, H', W', c).
+
+        Tiles of 6 cells overlap: no two threads may add to the same.
+        """
+        start, stop = band
+        nothing = np.empty(0, y.dtype)
+        _join_tiles(
+            products.numpy(), matrix, padding, self.shape, start, 0, stop - start, nothing, y
+        )
+
+    def write(
+        self, products: Tensor, matrix: NDArray, base: NDArray, y: NDArray, band: tuple[int, int]
+    ) -> None:
+        """Transform products (36, tiles, c) back to tiles that do not overlap, and add (c,)."""
         start, stop = band
         tiles = products.numpy()
 
         def fill(first: int, last: int) -> None:
-            _join_tiles(tiles, matrix, padding, self.shape, start, first, last, y)
+            _join_tiles(tiles, matrix, 0, self.shape, start, first, last, base, y)
 
-        # Tiles of 6 cells overlap: no two threads may add to the same.
-        map_strips(fill, stop - start, TILES_OF_A_STRIP if len(matrix) == STEP else stop - start)
+        map_strips(fill, stop - start, TILES_OF_A_STRIP)
 
 
 def _channels_last(x: Tensor) -> NDArray:
@@ -198,14 +219,18 @@ def _channels_last(x: Tensor) -> NDArray:
 
 def _convolve(x: Tensor, kernel: Tensor, bias: Tensor | None, tiling: _Tiling) -> Tensor:
     """Eq. (8), summed over channels by eq. (12): the kernel is transformed already."""
-    _, c, c_out = kernel.shape
+    c_out = kernel.shape[2]
     values = _channels_last(x)
     matrices = _matrices(values.dtype)
+    base = np.zeros(c_out, values.dtype) if bias is None else bias.detach().numpy()
     y = np.empty((tiling.n, *tiling.size_out, c_out), values.dtype)
-    y[:] = 0 if bias is None else bias.detach().numpy()
-    for band in tiling.bands(max(c, c_out)):
-        tiles = tiling.transformed(values, matrices.to_tiles, TILE, tiling.padding, band)
-        tiling.add(torch.bmm(tiles, kernel), matrices.from_tiles, 0, y, band)
+
+    def compute(band: tuple[int, int]) -> None:
+        with threads_per_operation(1):
+            tiles = tiling.transformed(values, matrices.to_tiles, TILE, tiling.padding, band)
+            tiling.write(torch.bmm(tiles, kernel), matrices.from_tiles, base, y, band)
+
+    map_items(compute, tiling.shares())
     return torch.from_numpy(y).permute(0, 3, 1, 2)
 
 
@@ -323,8 +348,11 @@ def _cut_tiles(x, matrix, n_cells, padding, shape, start, first, last, tiles):
 
 
 @njit(nogil=True, cache=True)
-def _join_tiles(products, matrix, padding, shape, start, first, last, y):
-    """``products[:, first:last]``, transformed to square tiles that are added to a map."""
+def _join_tiles(products, matrix, padding, shape, start, first, last, base, y):
+    """``products[:, first:last]``, transformed to square tiles that are added to a map.
+
+    They take its place, with a base (c,) added, if there is one.
+    """
     _, height, width, n_channels = y.shape
     n_cells, d = len(matrix), shape[2]
     flat, step = products.reshape(-1), products.shape[1] * n_channels
@@ -347,8 +375,12 @@ def _join_tiles(products, matrix, padding, shape, start, first, last, y):
                     if 0 <= y_at < height and 0 <= x_at < width:
                         cell = y[image, y_at, x_at]
                         at = np.uint64((u * TILE + v) * LANES)
-                        for k in range(lanes):
-                            cell[np.uint64(c) + k] += cells[at + k]
+                        if len(base):
+                            for k in range(lanes):
+                                cell[np.uint64(c) + k] = base[np.uint64(c) + k] + cells[at + k]
+                        else:
+                            for k in range(lanes):
+                                cell[np.uint64(c) + k] += cells[at + k]
 
 
 class _Convolution(torch.autograd.Function):

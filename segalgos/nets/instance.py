@@ -30,8 +30,8 @@ from segalgos.nets.norm import FrozenBatchNorm2d, freeze_norms
 from segalgos.nets.prediction import THREADS_OF_A_LONE_TILE, to_tensor
 from segalgos.nets.trained import TrainedNet, check_statistics
 from segalgos.results import Instances
+from segalgos.torch_threads import threads_per_operation
 from segalgos.training.augment import Augmentation
-from segalgos.training.loop import threads_per_operation
 from segalgos.training.object_crops import ObjectCropSampler, lay_out
 
 __all__ = ["InstanceNetSegmenter"]

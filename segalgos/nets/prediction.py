@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from segalgos.nets.class_map import class_map
 from segalgos.nets.semantic_net import CoarseNet
 from segalgos.parallel import map_items
+from segalgos.torch_threads import threads_per_operation
 from segalgos.training.augment import mirrored_window
-from segalgos.training.loop import threads_per_operation
 
 __all__ = ["THREADS_OF_A_LONE_TILE", "for_each_tile", "to_tensor"]
 

@@ -15,8 +15,8 @@ import copy
 import os
 import pickle
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,11 @@ from torch import Tensor, nn
 
 from segalgos.files import atomic_path
 from segalgos.parallel import map_items
+from segalgos.torch_threads import threads_per_operation
 from segalgos.training.schedule import learning_rate_factor
 from segalgos.winograd import TrainableWinogradConv2d
 
-__all__ = ["OPTIMIZERS", "part_generator", "threads_per_operation", "train"]
+__all__ = ["OPTIMIZERS", "part_generator", "train"]
 
 OPTIMIZERS = ("adamw", "sgd")
 CHECKPOINT_FORMAT = 2
@@ -40,27 +41,6 @@ PARTS_AT_ONCE = 8
 _CONTENT = ("step", "seconds", "history", "best_score", "best_weights", "average")
 
 Batch = tuple[Tensor, Tensor, Tensor | None]
-
-
-@contextmanager
-def threads_per_operation(n: int = 1) -> Iterator[None]:
-    """Make torch compute each operation with so many threads, inside a ``with`` block.
-
-    Parameters
-    ----------
-    n : int, default=1
-        1 for operations that run side by side, by `map_items`.
-
-    Yields
-    ------
-    None
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def part_generator(seed: int, step: int, part: int) -> np.random.Generator:

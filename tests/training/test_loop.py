@@ -6,7 +6,7 @@ from torch import nn
 
 import segalgos.training.loop as loop
 from segalgos.parallel import thread_limit
-from segalgos.training.loop import threads_per_operation, train
+from segalgos.training.loop import train
 from segalgos.winograd import TrainableWinogradConv2d
 
 
@@ -349,14 +349,6 @@ def test_unused_parameters_are_left_alone():
     network.unused = nn.Parameter(torch.ones(3, 3))
     run(network, weight_decay=0.0)
     assert torch.equal(network.unused, torch.ones(3, 3))
-
-
-def test_threads_per_operation_restores():
-    before = torch.get_num_threads()
-    for n in (1, before + 1):
-        with threads_per_operation(n):
-            assert torch.get_num_threads() == n
-        assert torch.get_num_threads() == before
 
 
 def test_verbose_shows_progress_on_stderr(capsys):

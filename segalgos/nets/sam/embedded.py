@@ -17,7 +17,7 @@ from segalgos.nets.sam.backends import THREADS, Backend, with_filler
 from segalgos.nets.sam.frame import Frame
 from segalgos.nets.sam.objects import PromptedObject, objects_of
 from segalgos.results import Instances, Prompts
-from segalgos.training.loop import threads_per_operation
+from segalgos.torch_threads import threads_per_operation
 
 __all__ = ["Candidates", "EmbeddedImage", "Habits", "embed_image"]
 
