@@ -70,10 +70,18 @@ class FeaturePyramid(nn.Module):
         merged = self.inner_blocks[-1](maps[-1])
         pyramid = [self.layer_blocks[-1](merged)]
         for i in range(len(maps) - 2, -1, -1):
-            lateral = self.inner_blocks[i](maps[i])
-            merged = lateral + F.interpolate(merged, lateral.shape[2:], mode="nearest")
+            merged = _add_enlarged(self.inner_blocks[i](maps[i]), merged)
             pyramid.insert(0, self.layer_blocks[i](merged))
         return [*pyramid, F.max_pool2d(pyramid[-1], kernel_size=1, stride=2)]
+
+
+def _add_enlarged(fine: Tensor, coarse: Tensor) -> Tensor:
+    """Add to each cell of a map what the nearest of a coarser map has; the first is changed."""
+    if fine.shape[2] == 2 * coarse.shape[2] and fine.shape[3] == 2 * coarse.shape[3]:
+        # Without a copy of the coarser map: writing that takes longer than all of this.
+        fine.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).add_(coarse[:, :, :, None, :, None])
+        return fine
+    return fine.add_(F.interpolate(coarse, fine.shape[2:], mode="nearest"))
 
 
 class PyramidBackbone(nn.Module):

@@ -8,7 +8,6 @@ References
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -38,6 +37,8 @@ CANONICAL_SIDE, CANONICAL_LEVEL = 224, 2
 SMALLEST = 1e-2
 STRIDES = (4, 8, 16, 32)
 BOX_SIZE, MASK_SIZE = 7, 14
+# Whose masks are drawn at a time: memory that is used again need not be asked for.
+BOXES_AT_ONCE = 32
 
 
 class Detections(NamedTuple):
@@ -99,6 +100,43 @@ class BoxPredictor(nn.Module):
         return self.cls_score(x), self.bbox_pred(x).unflatten(1, (-1, 4))
 
 
+class MaskPredictor(nn.Module):
+    """A mask of each box, twice as fine as what is pooled, for one class.
+
+    Parameters
+    ----------
+    c_in, width : int
+        Channels of a pooled box, and of the map that is enlarged.
+    n_classes : int
+        Counts the background.
+
+    Notes
+    -----
+    A transposed 2x2 convolution of stride 2 gives each cell four cells of its own: it is a
+    linear layer. The last layer is computed for the class that is asked for only.
+    """
+
+    def __init__(self, c_in: int, width: int, n_classes: int):
+        super().__init__()
+        self.conv5_mask = nn.ConvTranspose2d(c_in, width, kernel_size=2, stride=2)
+        self.mask_fcn_logits = nn.Conv2d(width, n_classes, kernel_size=1)
+
+    def forward(self, x: Tensor, classes: Tensor) -> Tensor:
+        """Draw masks: (R, c_in, m, m) and a class (R,) of each to logits (R, 2m, 2m)."""
+        parts = zip(x.split(BOXES_AT_ONCE), classes.split(BOXES_AT_ONCE), strict=True)
+        return torch.cat([self._draw(*part) for part in parts])
+
+    def _draw(self, x: Tensor, classes: Tensor) -> Tensor:
+        enlarge, judge = self.conv5_mask, self.mask_fcn_logits
+        weight = enlarge.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (2 * 2 * width, c_in)
+        hidden = F.linear(x.permute(0, 2, 3, 1), weight, enlarge.bias.repeat(4))
+        hidden = F.relu(hidden, inplace=True).unflatten(3, (4, -1)).flatten(1, 3)
+        own = judge.weight[classes, :, 0]  # (R, width, 1)
+        logits = hidden @ own + judge.bias[classes, None, None]  # (R, m * m * 2 * 2, 1)
+        m = x.shape[2]
+        return logits.view(-1, m, m, 2, 2).transpose(2, 3).reshape(-1, 2 * m, 2 * m)
+
+
 class RoIHeads(nn.Module):
     """The second stage: classes, boxes and masks of proposals.
 
@@ -149,11 +187,7 @@ class RoIHeads(nn.Module):
                 for c_in, c_out in pairwise(channels)
             )
         )
-        layers = OrderedDict()
-        layers["conv5_mask"] = nn.ConvTranspose2d(channels[-1], mask_width, 2, stride=2)
-        layers["relu"] = nn.ReLU(inplace=True)
-        layers["mask_fcn_logits"] = nn.Conv2d(mask_width, n_classes + 1, kernel_size=1)
-        self.mask_predictor = nn.Sequential(layers)
+        self.mask_predictor = MaskPredictor(channels[-1], mask_width, n_classes + 1)
         self.reset_parameters(generator)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
@@ -200,19 +234,17 @@ class RoIHeads(nn.Module):
         found, counts = [], [len(p) for p in proposals]
         for parts in zip(logits.split(counts), deltas.split(counts), proposals, sizes, strict=True):
             found.append(self._choose(*parts))
-        masks = self._mask_logits(pyramid, [boxes for boxes, _, _ in found])
         classes = torch.cat([classes for *_, classes in found])
-        # The first map is the background's.
-        masks = masks[torch.arange(len(classes)), classes + 1].sigmoid()
-        parts = masks.split([len(boxes) for boxes, _, _ in found])
+        masks = self._mask_logits(pyramid, [boxes for boxes, _, _ in found], classes + 1)
+        parts = masks.sigmoid().split([len(boxes) for boxes, _, _ in found])
         return [Detections(*one, part) for one, part in zip(found, parts, strict=True)]
 
     def _judge(self, pyramid: list[Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         return self.box_predictor(self.box_head(_pool(pyramid, boxes, BOX_SIZE)))
 
-    def _mask_logits(self, pyramid: list[Tensor], boxes: list[Tensor]) -> Tensor:
-        """(R, n_classes, 28, 28) logits, the background's first."""
-        return self.mask_predictor(self.mask_head(_pool(pyramid, boxes, MASK_SIZE)))
+    def _mask_logits(self, pyramid: list[Tensor], boxes: list[Tensor], classes: Tensor) -> Tensor:
+        """(R, 28, 28) logits of the masks of classes, of which the background is the first."""
+        return self.mask_predictor(self.mask_head(_pool(pyramid, boxes, MASK_SIZE)), classes)
 
     def _choose(
         self, logits: Tensor, deltas: Tensor, proposals: Tensor, size: tuple[int, int]
@@ -275,7 +307,7 @@ class RoIHeads(nn.Module):
         own = labels[objects]
         delta = deltas[objects, own]
         distance = F.smooth_l1_loss(delta, goal, beta=1 / 9, reduction="sum") / max(len(labels), 1)
-        mask_logits = self._mask_logits(pyramid, on_objects)[torch.arange(len(own)), own]
+        mask_logits = self._mask_logits(pyramid, on_objects, own)
         if len(own):
             mask_loss = F.binary_cross_entropy_with_logits(mask_logits, mask)
         else:
@@ -290,12 +322,11 @@ def _pool(pyramid: list[Tensor], boxes: list[Tensor], size: int) -> Tensor:
     images = torch.repeat_interleave(torch.tensor(counts)).to(joined.device)
     level = CANONICAL_LEVEL + torch.log2(box_areas(joined).sqrt() / CANONICAL_SIDE) + 1e-6
     level = level.floor().clamp(0, len(STRIDES) - 1).long()
-    pooled, order = [], []
+    shape = (len(joined), size, size, pyramid[0].shape[1])
+    pooled = pyramid[0].new_empty(shape).permute(0, 3, 1, 2)
     for k, stride in enumerate(STRIDES):
         here = torch.nonzero(level == k)[:, 0]
         if len(here):
-            order.append(here)
-            pooled.append(roi_align(pyramid[k], joined[here], images[here], size, scale=1 / stride))
-    if not order:
-        return roi_align(pyramid[0], joined, images, size, scale=1)
-    return torch.cat(pooled)[torch.cat(order).argsort()]
+            part = roi_align(pyramid[k], joined[here], images[here], size, scale=1 / stride)
+            pooled[here] = part
+    return pooled
