@@ -127,14 +127,19 @@ class Embedding:
             "image": torch.from_numpy(image).permute(2, 0, 1)[None].float(),
             "frame": frame_of(image),
             "ours": NetworkBackend(ours(network)),
+            "bfloat16": NetworkBackend(ours(network), precision="bfloat16"),
             "reference": network,
             "eager": reference(self.variant, "eager"),
         }
 
-    def ours(self, inputs):
+    def ours(self, inputs, name="ours"):
         """Embed as `SAMSegmenter` does."""
         with torch.inference_mode():
-            return inputs["ours"].encode(inputs["image"])
+            return inputs[name].encode(inputs["image"])
+
+    def bfloat16(self, inputs):
+        """Embed as `SAMSegmenter` does with ``precision="bfloat16"``."""
+        return self.ours(inputs, "bfloat16")
 
     def reference(self, inputs, name="reference"):
         """Embed by a forward pass."""
@@ -205,6 +210,7 @@ def make_tasks() -> list[Task]:
                 work.prepare,
                 {
                     "segalgos": work.ours,
+                    "segalgos, bfloat16": work.bfloat16,
                     "transformers": work.reference,
                     "transformers eager": work.eager,
                 },

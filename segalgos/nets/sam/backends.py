@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segalgos.nets.sam.fast_encoder import FastEncoder, fast_dtype
+from segalgos.nets.sam.fast_encoder import FastEncoder
 from segalgos.nets.sam.image_encoder import ImageEncoderViT
 from segalgos.nets.sam.prompt_encoder import FILLER
 from segalgos.nets.sam.sam import SAM
@@ -92,19 +92,17 @@ class NetworkBackend(Backend):
     ----------
     network : SAM
         In evaluation mode.
-    precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Of products of matrices in the image encoder, on a CPU. "auto" takes bfloat16 where the
-        CPU has instructions for it.
+    precision : {"float32", "bfloat16"}, default="float32"
+        Of products of matrices in the image encoder, on a CPU.
     """
 
-    def __init__(self, network: SAM, precision: str = "auto"):
+    def __init__(self, network: SAM, precision: str = "float32"):
         self.network = network
         self.image_size, self.mask_size = network.image_size, network.mask_size
         self.device = network.mask_decoder.iou_token.weight.device
         self._encoder = network.image_encoder
         if self.device.type == "cpu" and isinstance(network.image_encoder, ImageEncoderViT):
-            dtype = fast_dtype() if precision == "auto" else getattr(torch, precision)
-            self._encoder = FastEncoder(network.image_encoder, dtype)
+            self._encoder = FastEncoder(network.image_encoder, getattr(torch, precision))
 
     def encode(self, image: Tensor) -> Tensor:
         """Embed an image.

@@ -21,25 +21,12 @@ from torch import Tensor, nn
 from segalgos.nets.sam.blocks import fill_up
 from segalgos.nets.sam.image_encoder import Block, ImageEncoderViT, relative_rows
 from segalgos.parallel import map_items
-from segalgos.training.loop import threads_per_operation
+from segalgos.torch_threads import threads_per_operation
 
-__all__ = ["FastEncoder", "encode_by_parts", "fast_dtype"]
+__all__ = ["FastEncoder", "encode_by_parts"]
 
 # Tokens of a part, where it is made of rows: enough for products of matrices at full speed.
 TOKENS_PER_PART = 256
-
-
-def fast_dtype() -> torch.dtype:
-    """Choose the numbers that this machine's CPU multiplies matrices of fastest.
-
-    Returns
-    -------
-    torch.dtype
-        bfloat16 where the CPU has instructions for products of these, else float32.
-    """
-    capable = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    has_bfloat16 = capable.get("amx_bf16") or capable.get("avx512_bf16")
-    return torch.bfloat16 if has_bfloat16 else torch.float32
 
 
 class FastEncoder:
@@ -158,9 +145,11 @@ class FastEncoder:
         def attend(rows: slice) -> None:
             q, (k, v) = qkv[0, :, rows], qkv[1:].flatten(2, 3)
             y = torch.empty(x[rows].shape, dtype=self.dtype)
+            # Of one head, for all: the system takes longer to find new memory than the sums do.
+            bias = torch.empty(1, q[0].shape[:2].numel(), height * width, dtype=self.dtype)
             for head in range(heads):
                 some = slice(head, head + 1)
-                bias = _bias(q[some], by_row[rows], by_column)
+                _bias(q[some], by_row[rows], by_column, out=bias)
                 attended = F.scaled_dot_product_attention(
                     q[some].flatten(1, 2)[None], k[None, some], v[None, some], attn_mask=bias[None]
                 )
@@ -184,11 +173,17 @@ class FastEncoder:
         )
 
 
-def _bias(q: Tensor, by_row: Tensor, by_column: Tensor) -> Tensor:
+def _bias(q: Tensor, by_row: Tensor, by_column: Tensor, out: Tensor | None = None) -> Tensor:
     """What relative places add to logits of queries (heads, h, w, c): (heads, h w, H W)."""
     of_rows = torch.einsum("hyxc,ykc->hyxk", q, by_row[: q.shape[1]])
     of_columns = torch.einsum("hyxc,xkc->hyxk", q, by_column[: q.shape[2]])
-    return (of_rows[..., :, None] + of_columns[..., None, :]).flatten(3).flatten(1, 2)
+    if out is None:
+        out = torch.empty(
+            len(q), q.shape[1] * q.shape[2], by_row.shape[1] * by_column.shape[1], dtype=q.dtype
+        )
+    whole = out.view(*of_rows.shape, by_column.shape[1])  # (heads, h, w, H, W)
+    torch.add(of_rows[..., :, None], of_columns[..., None, :], out=whole)
+    return out
 
 
 def _neck(neck: nn.Sequential, x: Tensor, strips: list[slice]) -> Tensor:

@@ -98,9 +98,9 @@ class SAMSegmenter(Segmenter):
         What `predict` gives: a label map, or `Instances` whose scores are expected IoUs.
     data_range : float, optional
         The value of white. None guesses it from the values: 1, 255, 65535 or the largest.
-    precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Of products of matrices in the image encoder, on a CPU. "auto" is bfloat16 where the
-        CPU has instructions for it.
+    precision : {"float32", "bfloat16"}, default="float32"
+        Of products of matrices in the image encoder, on a CPU. "bfloat16" is faster on CPUs
+        that have instructions for it, but has three digits: borders of masks move.
     device : str, optional
         Like "cpu" or "cuda". None takes a GPU if there is one. ONNX files run on the CPU.
     untrained : bool, default=False
@@ -174,7 +174,7 @@ class SAMSegmenter(Segmenter):
         n_refinements: int = 0,
         output: str = "labels",
         data_range: float | None = None,
-        precision: str = "auto",
+        precision: str = "float32",
         device: str | None = None,
         untrained: bool = False,
         channel_axis: int | str | None = "auto",
@@ -286,7 +286,7 @@ class SAMSegmenter(Segmenter):
             )
         checks.check_int(caller, "n_refinements", self.n_refinements, low=0)
         checks.check_choice(caller, "output", self.output, ("labels", "instances"))
-        checks.check_choice(caller, "precision", self.precision, ("auto", "float32", "bfloat16"))
+        checks.check_choice(caller, "precision", self.precision, ("float32", "bfloat16"))
         if self.data_range is not None:
             checks.check_real(caller, "data_range", self.data_range, above=0)
         find_device(self.device, caller)

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from segalgos.nets.sam import SAM
-from segalgos.nets.sam.fast_encoder import FastEncoder, fast_dtype
+from segalgos.nets.sam.fast_encoder import FastEncoder
 from segalgos.nets.sam.image_encoder import Attention
 from segalgos.parallel import thread_limit
 
@@ -245,16 +245,6 @@ def test_products_of_bfloat16_are_near(tiny):
     found = FastEncoder(tiny.image_encoder, torch.bfloat16)(x)
     assert found.dtype == torch.float32
     assert 1e-4 < (found - expected).abs().mean() < 0.02 * expected.abs().mean()
-
-
-def test_bfloat16_is_chosen_by_the_instructions_of_the_cpu(monkeypatch):
-    def with_instructions(**capable):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capable, raising=False)
-        return fast_dtype()
-
-    assert with_instructions(avx2=True, avx512_bf16=False, amx_bf16=False) == torch.float32
-    assert with_instructions(avx512_bf16=True) == torch.bfloat16
-    assert with_instructions(amx_bf16=True) == torch.bfloat16
 
 
 # --- checkpoints --------------------------------------------------------------------------
