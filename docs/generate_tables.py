@@ -227,6 +227,14 @@ NUCLEI = {
     "fluorescence, .5": lambda scores: scores["fluorescence"]["AP50"],
     "stained, .5": lambda scores: scores["stained"]["AP50"],
 }
+COCO128 = {
+    "AP of masks, learned from": lambda scores: scores["learned from"]["AP"],
+    "at .5": lambda scores: scores["learned from"]["AP50"],
+    "held out, at .5": lambda scores: scores["held out"]["AP50"],
+    "learned from, after one step, at .5": lambda scores: scores["learned from, after one step"][
+        "AP50"
+    ],
+}
 
 
 def superpixels() -> str:
@@ -274,6 +282,7 @@ def outputs() -> dict[Path, str]:
         ROOT / "docs" / "_generated" / "superpixels.rst": superpixels() + "\n",
         ROOT / "docs" / "_generated" / "camvid.rst": training("camvid", CAMVID) + "\n",
         ROOT / "docs" / "_generated" / "nuclei.rst": training("nuclei", NUCLEI) + "\n",
+        ROOT / "docs" / "_generated" / "coco128.rst": training("coco128", COCO128) + "\n",
         ROOT / "docs" / "_generated" / "peers.rst": peers() + "\n",
         ROOT / "docs" / "_generated" / "cityscapes.rst": (
             rst(cityscapes.result_rows(cityscapes.published())) + "\n"
