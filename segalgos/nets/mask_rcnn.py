@@ -202,13 +202,16 @@ class MaskRCNN(Net):
         images = x.images if self.training else x
         size = tuple(images.shape[2:])
         sizes = [size] * len(images) if sizes is None else sizes
-        pyramid = self.backbone(images)
-        proposals, judged = self.rpn(pyramid, sizes, size)
-        if not self.training:
-            return self.roi_heads(pyramid, proposals, sizes)
-        rng = np.random.default_rng(x.seed)
-        first = self.rpn.losses(judged, x.targets, rng)
-        second = self.roi_heads.losses(pyramid, proposals, x.targets, rng, n_sampled=self.n_sampled)
+        pyramid = [level.float() for level in self.backbone(images)]
+        with torch.autocast(images.device.type, enabled=False):  # boxes want all digits
+            proposals, judged = self.rpn(pyramid, sizes, size)
+            if not self.training:
+                return self.roi_heads(pyramid, proposals, sizes)
+            rng = np.random.default_rng(x.seed)
+            first = self.rpn.losses(judged, x.targets, rng)
+            second = self.roi_heads.losses(
+                pyramid, proposals, x.targets, rng, n_sampled=self.n_sampled
+            )
         return dict(zip(("objectness", "proposals", "classes", "boxes", "masks"), first + second))
 
     def _own_names(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -11,7 +11,6 @@ exactly as if it had never stopped.
 
 from __future__ import annotations
 
-import copy
 import os
 import pickle
 import time
@@ -27,12 +26,13 @@ from torch import Tensor, nn
 from segalgos.files import atomic_path
 from segalgos.parallel import map_items
 from segalgos.torch_threads import threads_per_operation
+from segalgos.training.replicas import replicate
 from segalgos.training.schedule import learning_rate_factor
-from segalgos.winograd import TrainableWinogradConv2d
 
-__all__ = ["OPTIMIZERS", "part_generator", "train"]
+__all__ = ["OPTIMIZERS", "PRECISIONS", "part_generator", "train"]
 
 OPTIMIZERS = ("adamw", "sgd")
+PRECISIONS = ("float32", "bfloat16")
 CHECKPOINT_FORMAT = 2
 # Parts whose gradients are held at once: a batch of any size needs no more memory than this.
 PARTS_AT_ONCE = 8
@@ -67,6 +67,7 @@ def train(
     epochs: int | None = None,
     time_budget: float | None = None,
     n_parts: int = 1,
+    precision: str = "float32",
     optimizer: str = "adamw",
     learning_rate: float = 1e-3,
     weight_decay: float = 1e-4,
@@ -109,6 +110,9 @@ def train(
         Parts of a batch, whose gradients are accumulated: more parts take more time, not
         more memory. Batch statistics are those of a part; running statistics are averaged
         over the parts.
+    precision : {"float32", "bfloat16"}, default="float32"
+        Of convolutions and products of matrices. With "bfloat16" weights, norms and losses are
+        still float32: mixed precision.
     optimizer : {"adamw", "sgd"}, default="adamw"
         "sgd" has Nesterov momentum 0.9.
     learning_rate, weight_decay : float
@@ -161,6 +165,7 @@ def train(
         optimizer,
         weight_decay,
         n_parts=n_parts,
+        precision=precision,
         ema_decay=ema_decay,
         seed=seed,
         device=torch.device(device),
@@ -217,6 +222,7 @@ class _Run:
         weight_decay: float,
         *,
         n_parts: int,
+        precision: str,
         ema_decay: float | None,
         seed: int,
         device: torch.device,
@@ -225,7 +231,8 @@ class _Run:
         self.network = network
         self.parameters = [p for p in network.parameters() if p.requires_grad]
         self.optimizer = _make_optimizer(optimizer, self.parameters, weight_decay)
-        self.replicas = [_replicate(network) for _ in range(n_parts)]
+        mixed = precision == "bfloat16"
+        self.replicas = [replicate(network, mixed=mixed) for _ in range(n_parts)]
         self.ema_decay = ema_decay
         self.average = None if ema_decay is None else _copy(network.state_dict())
         self.seed = seed
@@ -379,45 +386,6 @@ def _make_optimizer(
     if name == "sgd":
         return torch.optim.SGD(groups, lr=0.1, momentum=0.9, nesterov=True, fused=True)
     return torch.optim.AdamW(groups, fused=True)
-
-
-def _replicate(network: nn.Module) -> tuple[nn.Module, torch.Generator]:
-    """Copy a network with the same parameters, but buffers and dropout of its own.
-
-    On a CPU, large convolutions of the copy are computed the fast way.
-    """
-    shared = {id(parameter): parameter for parameter in network.parameters()}
-    replica = copy.deepcopy(network, shared)
-    parameter = next(network.parameters())
-    generator = torch.Generator(device=parameter.device)
-    for module in list(replica.modules()):
-        for name, child in module.named_children():
-            if type(child) in _DROPOUT_AXES:
-                setattr(module, name, _SeededDropout(child, generator))
-            elif parameter.device.type == "cpu" and TrainableWinogradConv2d.suits(child):
-                setattr(module, name, TrainableWinogradConv2d(child))
-    return replica, generator
-
-
-_DROPOUT_AXES = {nn.Dropout: None, nn.Dropout1d: 2, nn.Dropout2d: 2, nn.Dropout3d: 2}
-
-
-class _SeededDropout(nn.Module):
-    """Dropout with its own generator: torch's is shared by all threads."""
-
-    def __init__(self, dropout: nn.Module, generator: torch.Generator):
-        super().__init__()
-        self.p = dropout.p
-        self.axes = _DROPOUT_AXES[type(dropout)]  # whole channels, or single values
-        self.generator = generator
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.p == 0:
-            return x
-        shape = x.shape if self.axes is None else x.shape[: self.axes] + (1,) * (x.ndim - self.axes)
-        keep = torch.empty(shape, dtype=x.dtype, device=x.device)
-        keep.bernoulli_(1 - self.p, generator=self.generator)
-        return x * keep / (1 - self.p)
 
 
 class _Sum:

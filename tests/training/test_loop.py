@@ -7,7 +7,6 @@ from torch import nn
 import segalgos.training.loop as loop
 from segalgos.parallel import thread_limit
 from segalgos.training.loop import train
-from segalgos.winograd import TrainableWinogradConv2d
 
 
 class Tiny(nn.Module):
@@ -111,26 +110,6 @@ def test_same_seed_same_weights_for_any_number_of_threads(optimizer):
     assert same(results[0], results[1])
     assert same(results[0], results[2])
     assert not same(results[0], run(Tiny(dropout=0.3, channels=32), n_parts=3, seed=1)[0])
-
-
-def test_dropout_is_drawn_anew_for_each_part_and_step():
-    network = nn.Sequential(nn.Conv2d(3, 2, 1), nn.Dropout(0.5), nn.Dropout2d(0.5))
-    replica, generator = loop._replicate(network)
-    replica.train()
-    x = torch.ones(4, 2, 30, 30)
-    generator.manual_seed(1)
-    first = replica[1](x)
-    assert not torch.equal(first, replica[1](x))
-    generator.manual_seed(1)
-    assert torch.equal(first, replica[1](x))
-    assert set(first.unique().tolist()) == {0.0, 2.0}
-    assert 0.45 < float((first > 0).float().mean()) < 0.55
-    whole = replica[2](torch.ones(50, 20, 3, 3)).flatten(2)
-    assert torch.equal(whole.amin(2), whole.amax(2))
-    assert set(whole.unique().tolist()) == {0.0, 2.0}
-    assert torch.equal(replica.eval()[1](x), x)
-    assert type(network[1]) is nn.Dropout  # the network itself is as it was
-    assert replica[0].weight is network[0].weight
 
 
 def test_training_leaves_the_global_generator_alone():
@@ -363,12 +342,3 @@ def test_verbose_shows_progress_on_stderr(capsys):
 def test_history_holds_plain_numbers():
     _, history = run(validate=lambda: np.float64(0.5))
     assert all(type(value) in (int, float) for row in history for value in row.values())
-
-
-def test_large_convolutions_are_trained_the_fast_way_with_the_same_weights():
-    network = nn.Sequential(nn.Conv2d(3, 256, 3, padding=1), nn.Conv2d(256, 256, 3, padding=1))
-    replica, _ = loop._replicate(network)
-    assert type(replica[0]) is nn.Conv2d
-    assert type(replica[1]) is TrainableWinogradConv2d
-    assert [id(p) for p in replica.parameters()] == [id(p) for p in network.parameters()]
-    assert type(network[1]) is nn.Conv2d
