@@ -128,16 +128,15 @@ def coco_average_precision(
     categories = sorted(set(ids))
     places = ({category: i for i, category in enumerate(categories)}, image_places)
 
-    annotations = [a for a in truth["annotations"] if isinstance(a, Mapping)]
+    annotations = [a for a in truth["annotations"] if isinstance(a, dict | Mapping)]
     if len(annotations) < len(truth["annotations"]):
         raise ValueError(f"{caller}: truth['annotations'] holds something that is no dict.")
     annotations = [a for a in annotations if a.get("image_id") in sizes]
     found = list(detections)
-    for i, detection in enumerate(found):
-        where = f"{caller}: detections[{i}]"
-        if _get(detection, "image_id", where) not in sizes:
+    for i, image in enumerate(_column(found, "image_id", f"{caller}: detections")):
+        if image not in sizes:
             raise ValueError(
-                f"{where} is of image {detection['image_id']!r}, which the truth does not have."
+                f"{caller}: detections[{i}] is of image {image!r}, which the truth does not have."
             )
     objects = [
         _gather(annotations, sizes, places, iou_type, f"{caller}: truth['annotations']", False),
@@ -157,6 +156,17 @@ def _get(entry: Any, key: str, where: str) -> Any:
     if not isinstance(entry, Mapping) or key not in entry:
         raise ValueError(f"{where} has no {key!r}.")
     return entry[key]
+
+
+def _column(
+    entries: Sequence, key: str, what: str, places: Sequence[int] | None = None
+) -> list[Any]:
+    """A value of each entry; if one has none, which is named, by its place."""
+    try:
+        return [entry[key] for entry in entries]
+    except (KeyError, TypeError, IndexError):
+        places = range(len(entries)) if places is None else places
+        return [_get(entry, key, f"{what}[{i}]") for i, entry in zip(places, entries)]
 
 
 def _sizes_of_images(images: Sequence, caller: str) -> dict[Any, tuple[int, int]]:
@@ -181,10 +191,10 @@ def _gather(
     """Put objects in order, and their numbers in arrays."""
     category_places, image_places = places
     groups, kept = [], []
-    for i, entry in enumerate(entries):
-        category = category_places.get(_get(entry, "category_id", f"{what}[{i}]"))
+    for i, name in enumerate(_column(entries, "category_id", what)):
+        category = category_places.get(name)
         if category is not None:
-            groups.append(category * len(image_places) + image_places[entry["image_id"]])
+            groups.append(category * len(image_places) + image_places[entries[i]["image_id"]])
             kept.append(i)
     order = np.argsort(np.array(groups, np.int64), kind="stable")
     n_groups = len(category_places) * len(image_places)
@@ -203,8 +213,7 @@ def _gather(
     mask_boxes, mask_areas = masks[2:]
 
     def numbers(key: str, n: int | None = None) -> NDArray[np.float64]:
-        return _numbers([_get(e, key, f"{what}[{i}]") for i, e in zip(places_in, chosen)], n,
-                        places_in, what, key)  # fmt: skip
+        return _numbers(_column(chosen, key, what, places_in), n, places_in, what, key)
 
     if all(e.get("bbox") for e in chosen):
         boxes = numbers("bbox", 4)
