@@ -17,7 +17,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from runs import add_arguments, provenance, run_seeds, teller
+from skimage.color import gray2rgb
 
 import segalgos
 from segalgos import datasets
@@ -48,6 +50,11 @@ SHOWN = ("AP", "AP50", "AP75", "AR100")
 EVERY = 5
 
 
+def in_colour(image: np.ndarray) -> np.ndarray:
+    """Three channels: one of the photographs is grey."""
+    return gray2rgb(image.squeeze()) if image.ndim == 2 or image.shape[-1] == 1 else image
+
+
 def score(segmenter: Segmenter, dataset: datasets.Dataset, chosen: list[int]) -> dict[str, Any]:
     """COCO's numbers for the masks found in some of the images."""
     truth = dataset.to_coco()
@@ -55,7 +62,7 @@ def score(segmenter: Segmenter, dataset: datasets.Dataset, chosen: list[int]) ->
     for name, key in (("images", "id"), ("annotations", "image_id")):
         truth[name] = [entry for entry in truth[name] if entry[key] in wanted]
     start = time.perf_counter()
-    found = [segmenter.predict(dataset[i].image) for i in chosen]
+    found = [segmenter.predict(in_colour(dataset[i].image)) for i in chosen]
     seconds = time.perf_counter() - start
     detections = [one for i, some in zip(chosen, found, strict=True) for one in some.to_coco(i)]
     numbers = coco_average_precision(truth, detections)
@@ -76,9 +83,8 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     dataset = datasets.load("coco", root=Path(os.environ["SEGALGOS_DATA"]) / "COCO128")
     held_out = list(range(EVERY // 2, len(dataset), EVERY))
     learning = [i for i in range(len(dataset)) if i not in held_out]
-    images, objects = (
-        [getattr(dataset[i], key) for i in learning] for key in ("image", "instances")
-    )
+    images = [in_colour(dataset[i].image) for i in learning]
+    objects = [dataset[i].instances for i in learning]
 
     def make(**budget: Any) -> Segmenter:
         return getattr(segalgos, name)(**params | budget, random_state=seed)
