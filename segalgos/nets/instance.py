@@ -22,8 +22,8 @@ from segalgos.base import Segmenter
 from segalgos.metrics.instances import instance_counts, instance_scores
 from segalgos.nets.checkpoints import load_weights
 from segalgos.nets.detection.boxes import clip_boxes
+from segalgos.nets.detection.detections import Detections
 from segalgos.nets.detection.masks import paste_masks
-from segalgos.nets.detection.roi_heads import Detections
 from segalgos.nets.detection.targets import DetectionBatch, MaskCrops, Targets
 from segalgos.nets.net import Net
 from segalgos.nets.norm import FrozenBatchNorm2d, freeze_norms

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from segalgos import checks
 from segalgos.base import Traits
 from segalgos.nets.checkpoints import rename_weights
+from segalgos.nets.detection.detections import Detections
 from segalgos.nets.detection.fpn import PyramidBackbone
-from segalgos.nets.detection.roi_heads import Detections, RoIHeads
+from segalgos.nets.detection.roi_heads import RoIHeads
 from segalgos.nets.detection.rpn import RegionProposals
 from segalgos.nets.detection.targets import DetectionBatch
 from segalgos.nets.encoders.efficientnet_lite import EfficientNetLite0

@@ -9,7 +9,6 @@ References
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,11 +23,12 @@ from segalgos.nets.detection.boxes import (
     encode_boxes,
     large_enough,
 )
+from segalgos.nets.detection.detections import Detections
 from segalgos.nets.detection.nms import nms
 from segalgos.nets.detection.roi_align import roi_align
 from segalgos.nets.detection.targets import Targets
 
-__all__ = ["Detections", "RoIHeads"]
+__all__ = ["RoIHeads"]
 
 # Factors on dx, dy, dw, dh: how much finer the second stage tells boxes than the first.
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
@@ -39,26 +39,6 @@ STRIDES = (4, 8, 16, 32)
 BOX_SIZE, MASK_SIZE = 7, 14
 # Whose masks are drawn at a time: memory that is used again need not be asked for.
 BOXES_AT_ONCE = 32
-
-
-class Detections(NamedTuple):
-    """Objects of one image, by falling score.
-
-    Parameters
-    ----------
-    boxes : (n, 4) Tensor
-        Corners x0, y0, x1, y1.
-    scores : (n,) Tensor
-    classes : (n,) int64 Tensor
-        From 0 to K - 1.
-    masks : (n, m, m) Tensor
-        Probabilities within the box.
-    """
-
-    boxes: Tensor
-    scores: Tensor
-    classes: Tensor
-    masks: Tensor
 
 
 class BoxHead(nn.Module):
@@ -229,6 +209,7 @@ class RoIHeads(nn.Module):
         Returns
         -------
         list of N Detections
+            With masks of 28 x 28 cells of the box.
         """
         logits, deltas = self._judge(pyramid, proposals)
         found, counts = [], [len(p) for p in proposals]
