@@ -15,7 +15,15 @@ import torch
 from numba import njit
 from torch import Tensor
 
-__all__ = ["BACKGROUND", "BETWEEN", "make_anchors", "match_boxes", "sample_matches"]
+__all__ = [
+    "BACKGROUND",
+    "BETWEEN",
+    "make_anchors",
+    "make_centred_anchors",
+    "match_boxes",
+    "match_each",
+    "sample_matches",
+]
 
 BACKGROUND, BETWEEN = -1, -2
 
@@ -58,6 +66,46 @@ def make_anchors(
     return anchors
 
 
+def make_centred_anchors(
+    map_sizes: Sequence[tuple[int, int]],
+    image_size: tuple[int, int],
+    sizes: Sequence[float],
+    ratios: Sequence[float],
+    *,
+    square: bool = False,
+) -> Tensor:
+    """Place anchors on the centres of cells, as single-stage detectors do.
+
+    Parameters
+    ----------
+    map_sizes : sequence of (int, int)
+        Height and width of each map.
+    image_size : (int, int)
+        Each map covers all of it.
+    sizes : sequence of float
+        Root of the area of the anchors of each map, in pixels.
+    ratios : sequence of float
+        Width over height.
+    square : bool, default=False
+        Make them as high as they are wide.
+
+    Returns
+    -------
+    (A, 4) Tensor
+        By map, row, column, ratio.
+    """
+    widths = torch.sqrt(torch.tensor(ratios))
+    shapes = torch.stack([widths, widths if square else 1 / widths], dim=1)
+    anchors = []
+    for (height, width), size in zip(map_sizes, sizes, strict=True):
+        y = (torch.arange(height) + 0.5) * (image_size[0] / height)
+        x = (torch.arange(width) + 0.5) * (image_size[1] / width)
+        centre = torch.stack(torch.meshgrid(y, x, indexing="ij"), dim=-1).flip(-1)[:, :, None]
+        half = shapes * (size / 2)
+        anchors.append(torch.cat([centre - half, centre + half], dim=-1).reshape(-1, 4))
+    return torch.cat(anchors)
+
+
 def match_boxes(
     boxes: Tensor, truth: Tensor, *, low: float, high: float, keep_best: bool = False
 ) -> Tensor:
@@ -90,6 +138,37 @@ def match_boxes(
             np.ascontiguousarray(truth.cpu().numpy()),
             np.float32(low), np.float32(high), keep_best, found,
         )  # fmt: skip
+    return torch.from_numpy(found).to(boxes.device)
+
+
+def match_each(boxes: Tensor, truth: Tensor, *, low: float, high: float) -> Tensor:
+    """Find the true object that each box stands for; every object has a box of its own.
+
+    Parameters
+    ----------
+    boxes : (N, 4) float32 Tensor
+    truth : (G, 4) float32 Tensor
+    low, high : float
+        As for `match_boxes`.
+
+    Returns
+    -------
+    (N,) int64 Tensor
+        Index of the object, `BACKGROUND` or, between the thresholds, `BETWEEN`.
+
+    Notes
+    -----
+    The pair of an object and a box with the largest IoU of all is made first, whatever the
+    thresholds; then that of the others, and so on. Only an object that overlaps no box that is
+    left goes without.
+
+    O(N * G) time, and O(N) again for each object whose best box is another's; O(N + G) memory.
+    """
+    found = np.full(len(boxes), BACKGROUND, np.int64)
+    if len(truth):
+        corners, of_truth = (np.ascontiguousarray(b.detach().cpu().numpy()) for b in (boxes, truth))
+        _match(corners, of_truth, np.float32(low), np.float32(high), False, found)
+        _match_each(corners, of_truth, found)
     return torch.from_numpy(found).to(boxes.device)
 
 
@@ -131,6 +210,41 @@ def _match(boxes, truth, low, high, keep_best, found):
                     _iou(boxes[i], truth[g], areas[i], true_areas[g]) == largest_of_true[g]
                 ):
                     found[i] = owner[i]
+
+
+@njit(nogil=True, cache=True)
+def _best_free(boxes, areas, true, true_area, free):
+    """Of the boxes that are free, the first with the largest IoU, and that."""
+    best, largest = -1, np.float32(0)
+    for i in range(len(boxes)):
+        if free[i]:
+            iou = _iou(boxes[i], true, areas[i], true_area)
+            if iou > largest:
+                best, largest = i, iou
+    return best, largest
+
+
+@njit(nogil=True, cache=True)
+def _match_each(boxes, truth, found):
+    n_true = len(truth)
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    true_areas = (truth[:, 2] - truth[:, 0]) * (truth[:, 3] - truth[:, 1])
+    free = np.ones(len(boxes), np.bool_)
+    best = np.empty(n_true, np.int64)
+    largest = np.empty(n_true, np.float32)
+    for g in range(n_true):
+        best[g], largest[g] = _best_free(boxes, areas, truth[g], true_areas[g], free)
+    for _ in range(n_true):
+        g = np.argmax(largest)
+        i = best[g]
+        if largest[g] <= 0:
+            return
+        found[i], free[i], largest[g] = g, False, np.float32(-1)
+        for other in range(n_true):
+            if best[other] == i and largest[other] > 0:
+                best[other], largest[other] = _best_free(
+                    boxes, areas, truth[other], true_areas[other], free
+                )
 
 
 def sample_matches(

@@ -10,7 +10,9 @@ from segalgos.nets.detection.anchors import (
     BACKGROUND,
     BETWEEN,
     make_anchors,
+    make_centred_anchors,
     match_boxes,
+    match_each,
     sample_matches,
 )
 from segalgos.nets.detection.boxes import (
@@ -111,3 +113,41 @@ def test_sampling_fills_up_with_background():
     assert len(negative) == 21
     positive, negative = sample_matches(matches[2:3], 8, 0.5, np.random.default_rng(0))
     assert len(positive) == len(negative) == 0
+
+
+def test_centred_anchors_have_their_shapes():
+    anchors = make_centred_anchors([(2, 3), (1, 1)], (20, 33), [8, 16], [1.0, 0.25, 4.0])
+    assert anchors.shape == (3 * 2 * 3 + 3, 4)
+    sides = anchors[:, 2:] - anchors[:, :2]
+    torch.testing.assert_close(sides[:3], torch.tensor([[8.0, 8], [4, 16], [16, 4]]))
+    torch.testing.assert_close(sides[-3:], 2 * sides[:3])
+    centres = (anchors[:, 2:] + anchors[:, :2]) / 2
+    expected = [(x, y) for y in (5.0, 15.0) for x in (5.5, 16.5, 27.5) for _ in range(3)]
+    torch.testing.assert_close(centres, torch.tensor([*expected, *[(16.5, 10.0)] * 3]))
+    square = make_centred_anchors([(2, 3)], (20, 33), [8], [1.0, 0.25, 4.0], square=True)
+    sides = (square[:, 2:] - square[:, :2])[:3]
+    torch.testing.assert_close(sides, torch.tensor([[8.0, 8], [4, 4], [16, 16]]))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_each_object_has_a_box_of_its_own(seed):
+    rng = np.random.default_rng(seed)
+    boxes, truth = random_boxes(rng, 200), random_boxes(rng, 12)
+    found = match_each(boxes, truth, low=0.4, high=0.5)
+    iou = box_iou(truth, boxes).numpy()
+    expected = np.where(iou.max(axis=0) >= 0.5, iou.argmax(axis=0), BETWEEN)
+    expected[iou.max(axis=0) < 0.4] = BACKGROUND
+    for _ in range(len(truth)):  # the best pair of all, again and again
+        g, i = np.unravel_index(iou.argmax(), iou.shape)
+        expected[i] = g
+        iou[g], iou[:, i] = -1, -1
+    assert found.tolist() == expected.tolist()
+    assert set(found.tolist()) >= set(range(12))
+
+
+def test_objects_far_from_all_boxes_have_none():
+    boxes, truth = torch.tensor([[0.0, 0, 9, 9]]), torch.tensor([[20.0, 20, 30, 30]])
+    assert match_each(boxes, truth, low=0.4, high=0.5).tolist() == [BACKGROUND]
+    both = torch.cat([truth, boxes + 4, boxes + 3])  # two want the one box
+    assert match_each(boxes, both, low=0.4, high=0.5).tolist() == [2]
+    assert match_each(boxes, truth[:0], low=0.4, high=0.5).tolist() == [BACKGROUND]
