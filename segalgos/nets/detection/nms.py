@@ -133,12 +133,19 @@ def fast_nms(
         Of the kept boxes, by class and falling score.
     classes : (n,) int64 Tensor
 
+    Raises
+    ------
+    ValueError
+        If a value is NaN.
+
     Notes
     -----
     O(K * top**2) time and memory. It drops slightly more than `nms`: a box that is itself
     dropped still suppresses others.
     """
     checks.check_int("fast_nms", "top", top, low=1)
+    if torch.isnan(boxes).any() or torch.isnan(scores).any():
+        raise ValueError("fast_nms: boxes or scores hold NaN: the network's weights have diverged.")
     order = scores.argsort(dim=1, descending=True, stable=True)[:, :top]
     if not order.numel():
         return order.flatten(), order.flatten()

@@ -70,3 +70,5 @@ def test_bad_input_is_refused():
         nms(boxes, scores * torch.nan, 0.5)
     with pytest.raises(ValueError, match="fast_nms: top"):
         fast_nms(boxes, scores[None], 0.5, top=0)
+    with pytest.raises(ValueError, match="fast_nms: boxes or scores hold NaN"):
+        fast_nms(boxes * torch.nan, scores[None], 0.5, top=1)
