@@ -11,6 +11,8 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
+from segalgos.nets.detection.masks import bilinear_source
+
 __all__ = ["DetectionBatch", "MaskCrops", "Targets"]
 
 
@@ -74,6 +76,24 @@ class MaskCrops(NamedTuple):
         )
         return torch.from_numpy(pooled).to(boxes.device)
 
+    def shrink(self, image_size: tuple[int, int], size: tuple[int, int]) -> Tensor:
+        """See all masks at the size of a map that covers the image.
+
+        Parameters
+        ----------
+        image_size, size : (int, int)
+            Height and width of the image and of the map.
+
+        Returns
+        -------
+        (N, h, w) bool Tensor
+            On the CPU. What bilinear interpolation makes larger than a half: the four pixels
+            around the centre of a cell decide.
+        """
+        shrunk = np.zeros((len(self.boxes), *size), np.bool_)
+        _shrink(*self, *image_size, shrunk)
+        return torch.from_numpy(shrunk)
+
 
 @njit(nogil=True, cache=True)
 def _value(values, start, box, row, column):
@@ -81,6 +101,27 @@ def _value(values, start, box, row, column):
     if row < box[0] or row >= box[2] or column < box[1] or column >= box[3]:
         return np.float32(0)
     return np.float32(values[start + (row - box[0]) * (box[3] - box[1]) + column - box[1]])
+
+
+@njit(nogil=True, cache=True)
+def _shrink(values, starts, boxes, height, width, shrunk):
+    n, h, w = shrunk.shape
+    one = np.float32(1)
+    for k in range(n):
+        start, box = starts[k], boxes[k]
+        for i in range(h):
+            top, bottom, down = bilinear_source(i, h, height)
+            if bottom < box[0] or top >= box[2]:
+                continue
+            for j in range(w):
+                left, right, share = bilinear_source(j, w, width)
+                if right < box[1] or left >= box[3]:
+                    continue
+                above = (one - share) * _value(values, start, box, top, left)
+                above += share * _value(values, start, box, top, right)
+                below = (one - share) * _value(values, start, box, bottom, left)
+                below += share * _value(values, start, box, bottom, right)
+                shrunk[k, i, j] = (one - down) * above + down * below > 0.5
 
 
 @njit(nogil=True, cache=True)

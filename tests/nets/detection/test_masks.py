@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from segalgos.nets.detection.masks import paste_masks
+from segalgos.nets.detection.masks import enlarge_masks, paste_masks
 from segalgos.nets.detection.roi_align import roi_align
 from segalgos.nets.detection.targets import MaskCrops
 
@@ -76,3 +76,38 @@ def test_no_crops_can_be_joined():
     crops = MaskCrops.of([], np.zeros((0, 4), np.int64))
     none = crops.take(torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4), 14)
     assert none.shape == (0, 14, 14)
+
+
+@pytest.mark.parametrize("size", [(50, 64), (13, 9), (1, 1), (200, 31)])
+def test_enlarged_masks_equal_whole_interpolation(size):
+    rng = np.random.default_rng(0)
+    masks = rng.random((20, 13, 17)).astype(np.float32)
+    for mask in masks[1:]:  # cut, as at boxes
+        (r0, r1), (c0, c1) = np.sort(rng.integers(0, 14, 2)), np.sort(rng.integers(0, 18, 2))
+        keep = np.zeros_like(mask)
+        keep[r0:r1, c0:c1] = 1
+        mask *= keep
+    expected = F.interpolate(torch.from_numpy(masks)[None], size, mode="bilinear")[0].numpy()
+    for threshold in (0.5, 0.2, 0.0):
+        found = enlarge_masks(masks, size, threshold)
+        clear = (np.abs(expected - threshold) > 1e-5) | (expected == 0)
+        np.testing.assert_array_equal(found[clear], (expected > threshold)[clear])
+    assert enlarge_masks(masks[:0], size).shape == (0, *size)
+
+
+@pytest.mark.parametrize("size", [(10, 13), (40, 50), (7, 3), (1, 1), (61, 80)])
+def test_shrunk_masks_equal_whole_interpolation(size):
+    rng = np.random.default_rng(0)
+    whole = np.zeros((30, 40, 50), bool)
+    masks, corners = [], []
+    for mask in whole:
+        r0, c0 = rng.integers(0, 38, 2)
+        r1, c1 = rng.integers(r0 + 1, 41), rng.integers(c0 + 1, 51)
+        mask[r0:r1, c0:c1] = rng.random((r1 - r0, c1 - c0)) < 0.8
+        masks.append(mask[r0:r1, c0:c1].copy())
+        corners.append((r0, c0, r1, c1))
+    found = MaskCrops.of(masks, np.array(corners)).shrink((40, 50), size)
+    expected = F.interpolate(torch.from_numpy(whole[None]).float(), size, mode="bilinear")[0]
+    clear = (expected - 0.5).abs() > 1e-5
+    assert clear.float().mean() > 0.3
+    assert torch.equal(found[clear], (expected > 0.5)[clear])
