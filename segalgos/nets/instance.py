@@ -140,17 +140,39 @@ class InstanceNetSegmenter(TrainedNet, Segmenter):
         if isinstance(self.image_size, Sequence):
             if len(self.image_size) != 2:
                 raise ValueError(
-                    f"{caller}: image_size is {self.image_size!r}, expected (shorter, longer), "
-                    "such as (800, 1333), or a factor."
+                    f"{caller}: image_size is {self.image_size!r}, expected {self._two_sizes}, "
+                    "or a factor."
                 )
-            shorter, longer = self.image_size
-            checks.check_int(caller, "image_size[0]", shorter, low=1)
-            checks.check_int(caller, "image_size[1]", longer, low=shorter)
+            self._check_sizes()
         else:
             checks.check_real(caller, "image_size", self.image_size, low=0.01, high=100)
         if self.score_threshold != AUTO:
             checks.check_real(caller, "score_threshold", self.score_threshold, low=0, high=1)
         checks.check_real(caller, "mask_threshold", self.mask_threshold, low=0, high=1)
+
+    #: What the two numbers of `image_size` are, for errors.
+    _two_sizes = "(shorter, longer), such as (800, 1333)"
+
+    def _check_sizes(self) -> None:
+        """Check the two numbers of `image_size`."""
+        shorter, longer = self.image_size
+        checks.check_int(self._caller, "image_size[0]", shorter, low=1)
+        checks.check_int(self._caller, "image_size[1]", longer, low=shorter)
+
+    def _check_anchors(self) -> None:
+        """Check the parameters of those that guess at five scales."""
+        caller = self._caller
+        for name in ("anchor_sizes", "anchor_ratios"):
+            values = getattr(self, name)
+            if not isinstance(values, Sequence) or isinstance(values, str) or not values:
+                raise TypeError(f"{caller}: {name} is {values!r}, expected a list of numbers.")
+            for value in values:
+                checks.check_real(caller, name, value, above=0)
+        if len(self.anchor_sizes) != 5:
+            raise ValueError(
+                f"{caller}: anchor_sizes has {len(self.anchor_sizes)} values, expected 5, one for "
+                "each map of the pyramid."
+            )
 
     def _lowest_score(self) -> float:
         """Of what the network gives."""
@@ -305,7 +327,7 @@ class InstanceNetSegmenter(TrainedNet, Segmenter):
         """Bring detections to the size of the image; those without any pixel are left out."""
         scale = torch.tensor([size[1] / scaled[1], size[0] / scaled[0]]).repeat(2)
         boxes = clip_boxes(found.boxes.cpu() * scale, size).numpy()
-        masks = paste_masks(found.masks.cpu().numpy(), boxes, size, self.mask_threshold)
+        masks = self._draw_masks(found, boxes, size)
         seen = masks.any(axis=(1, 2))
         return Instances(
             masks[seen],
@@ -313,6 +335,12 @@ class InstanceNetSegmenter(TrainedNet, Segmenter):
             self.classes_[found.classes.cpu().numpy()[seen]],
             boxes[seen][:, [1, 0, 3, 2]],
         )
+
+    def _draw_masks(
+        self, found: Detections, boxes: NDArray[np.float32], size: tuple[int, int]
+    ) -> NDArray[np.bool_]:
+        """Draw the masks of detections, whose boxes are in pixels of the image."""
+        return paste_masks(found.masks.cpu().numpy(), boxes, size, self.mask_threshold)
 
 
 def _frozen_eps(network: nn.Module) -> float | None:

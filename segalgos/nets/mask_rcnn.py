@@ -390,17 +390,7 @@ class MaskRCNNSegmenter(InstanceNetSegmenter):
             )
         for name in ("width", "box_width", "n_proposals", "n_sampled", "n_detections"):
             checks.check_int(caller, name, getattr(self, name), low=1)
-        for name in ("anchor_sizes", "anchor_ratios"):
-            values = getattr(self, name)
-            if not isinstance(values, Sequence) or isinstance(values, str) or not values:
-                raise TypeError(f"{caller}: {name} is {values!r}, expected a list of numbers.")
-            for value in values:
-                checks.check_real(caller, name, value, above=0)
-        if len(self.anchor_sizes) != 5:
-            raise ValueError(
-                f"{caller}: anchor_sizes has {len(self.anchor_sizes)} values, expected 5, one for "
-                "each map of the pyramid."
-            )
+        self._check_anchors()
         checks.check_real(caller, "iou_threshold", self.iou_threshold, low=0, high=1)
 
     def _build(self, n_channels: int, n_classes: int, generator: torch.Generator) -> nn.Module:
