@@ -50,6 +50,7 @@ from .nets.sam.segmenter import SAMSegmenter as SAMSegmenter
 from .nets.segformer import SegFormerSegmenter as SegFormerSegmenter
 from .nets.segmenter import NetSegmenter as NetSegmenter
 from .nets.unet import UNetSegmenter as UNetSegmenter
+from .nets.yolact import YOLACTSegmenter as YOLACTSegmenter
 from .parallel import thread_limit as thread_limit
 from .persistence import load as load
 from .pixels.features import pixel_features as pixel_features

@@ -295,6 +295,17 @@ ENTRIES: tuple[Entry, ...] = (
         extra="torch",
     ),
     Entry(
+        "yolact",
+        "YOLACTSegmenter",
+        "segalgos.nets.yolact",
+        "nets",
+        "instance",
+        2019,
+        "D. Bolya et al., YOLACT: real-time instance segmentation",
+        "boxes in one stage, and masks added up from those of the whole image",
+        extra="torch",
+    ),
+    Entry(
         "boundary_instances",
         "BoundaryInstanceSegmenter",
         "segalgos.instances.boundary_instances",

@@ -52,10 +52,10 @@ def test_guide(tmp_path, monkeypatch, capsys):
     }
 
 
-@pytest.mark.parametrize(
-    "page",
-    ["fcn", "unet", "deeplab", "segformer", "ddrnet", "mask_rcnn", "sam", "losses", "training"],
-)
+NET_PAGES = ["fcn", "unet", "deeplab", "segformer", "ddrnet", "mask_rcnn", "yolact", "sam"]
+
+
+@pytest.mark.parametrize("page", [*NET_PAGES, "losses", "training"])
 def test_pages_of_nets(page, tmp_path, monkeypatch):
     pytest.importorskip("torch")
     monkeypatch.chdir(tmp_path)

@@ -1,9 +1,11 @@
-"""Feature pyramid [1]_: the maps of an encoder, each told what the coarser ones have seen.
+"""Feature pyramids [1]_ [2]_: the maps of an encoder, each told what the coarser ones have seen.
 
 References
 ----------
 .. [1] T.-Y. Lin, P. Dollar, R. Girshick, K. He, B. Hariharan and S. Belongie, "Feature pyramid
    networks for object detection", CVPR 2017, arXiv:1612.03144.
+.. [2] D. Bolya, C. Zhou, F. Xiao and Y. J. Lee, "YOLACT: real-time instance segmentation",
+   ICCV 2019, arXiv:1904.02689.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["FeaturePyramid", "PyramidBackbone"]
+__all__ = ["FeaturePyramid", "PyramidBackbone", "StridedPyramid"]
 
 
 class FeaturePyramid(nn.Module):
@@ -115,3 +117,54 @@ class PyramidBackbone(nn.Module):
             At strides 4, 8, 16, 32 and 64.
         """
         return self.fpn(self.body(x)[1:])
+
+
+class StridedPyramid(nn.Module):
+    """YOLACT's pyramid: rectified, and coarser maps by convolutions with a stride.
+
+    Parameters
+    ----------
+    channels : sequence of int
+        Of the maps, from fine to coarse.
+    width : int
+        Channels of every map of the pyramid.
+    n_coarser : int, default=2
+        Maps beyond the encoder's, each half as large as the one before.
+
+    Notes
+    -----
+    Names are the reference's, whose lateral and 3x3 convolutions run from coarse to fine. The
+    coarser maps are not rectified.
+    """
+
+    def __init__(self, channels: Sequence[int], width: int, *, n_coarser: int = 2):
+        super().__init__()
+        self.lat_layers = nn.ModuleList(nn.Conv2d(c, width, 1) for c in reversed(channels))
+        self.pred_layers = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in channels)
+        self.downsample_layers = nn.ModuleList(
+            nn.Conv2d(width, width, kernel_size=3, stride=2, padding=1) for _ in range(n_coarser)
+        )
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """Compute the pyramid.
+
+        Parameters
+        ----------
+        maps : list of (N, c, h, w) Tensor
+            From fine to coarse.
+
+        Returns
+        -------
+        list of (N, width, h, w) Tensor
+            Of the same sizes, and `n_coarser` more.
+        """
+        pyramid, merged = [], None
+        for x, lateral, last in zip(maps[::-1], self.lat_layers, self.pred_layers, strict=True):
+            x = lateral(x)
+            if merged is not None:
+                x = x + F.interpolate(merged, x.shape[2:], mode="bilinear")
+            merged = x
+            pyramid.insert(0, F.relu(last(x)))
+        for convolution in self.downsample_layers:
+            pyramid.append(convolution(pyramid[-1]))
+        return pyramid
