@@ -3,12 +3,12 @@
     SEGALGOS_DATA=DATA python benchmarks/training/nuclei.py --net unet --minutes 30 --seeds 0,1,2
 
 A run is net x minutes x seed. The U-Nets learn the borders of nuclei as a class of their own, Mask
-R-CNN finds them one by one. A fifth of the images is held out: of each kind of microscopy and
-size, images are put in order by their background, so that fields of one slide stand together,
-and every fifth group of three is left out whole; of a kind with too few images, one. The score is
-TP / (TP + FP + FN) at an IoU of 0.5, the sums taken over all held-out images, and by kind. Runs
-are saved after every epoch and resumed. With --tune the held-out images are left alone and a
-fifth of the others stands for them: settings are chosen so.
+R-CNN and YOLACT find them one by one. A fifth of the images is held out: of each kind of
+microscopy and size, images are put in order by their background, so that fields of one slide stand
+together, and every fifth group of three is left out whole; of a kind with too few images, one. The
+score is TP / (TP + FP + FN) at an IoU of 0.5, the sums taken over all held-out images, and by
+kind. Runs are saved after every epoch and resumed. With --tune the held-out images are left alone
+and a fifth of the others stands for them: settings are chosen so.
 """
 
 from __future__ import annotations
@@ -21,7 +21,13 @@ from typing import Any
 import numpy as np
 from runs import add_arguments, provenance, run_seeds, teller
 
-from segalgos import BoundaryInstanceSegmenter, MaskRCNNSegmenter, UNetSegmenter, datasets
+from segalgos import (
+    BoundaryInstanceSegmenter,
+    MaskRCNNSegmenter,
+    UNetSegmenter,
+    YOLACTSegmenter,
+    datasets,
+)
 from segalgos.base import Segmenter
 from segalgos.datasets.base import Sample
 from segalgos.metrics.instances import instance_counts
@@ -35,7 +41,7 @@ COMMON: dict[str, Any] = {
     "augment": {"scale": (0.6, 1.6), "rotation": 15.0, "saturation": 0.3, "colour": 0.1},
 }
 
-#: Nuclei are some 8 to 60 pixels wide; Mask R-CNN sees them at twice that, up to 375 in an image.
+#: Nuclei are some 8 to 60 pixels wide; detectors see them at twice that, up to 375 in an image.
 DETECTORS: dict[str, dict[str, Any]] = {
     "mask_rcnn": {
         "backbone": "efficientnet_lite0",
@@ -49,7 +55,20 @@ DETECTORS: dict[str, dict[str, Any]] = {
         "image_size": 2.0,
         "crop_size": 384,
     },
+    "yolact": {
+        "backbone": "efficientnet_lite0",
+        "pretrained": True,
+        "width": 64,
+        "anchor_sizes": (22, 36, 60, 100, 170),
+        "anchor_ratios": (0.5, 1.0, 2.0),
+        "square_anchors": False,
+        "n_candidates": 1000,
+        "n_detections": 500,
+        "image_size": 2.0,
+        "crop_size": 384,
+    },
 }
+DETECTOR_CLASSES = {"mask_rcnn": MaskRCNNSegmenter, "yolact": YOLACTSegmenter}
 
 NETS: dict[str, dict[str, Any]] = {
     "unet": {"base_channels": 16, "padding": "same", "dropout": 0.0},
@@ -141,7 +160,7 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     detector = args.net in DETECTORS
     borders = BORDERS.get(args.net, {}) | json.loads(args.set)
     params = COMMON | (DETECTORS if detector else NETS)[args.net] | json.loads(args.set_net)
-    net = (MaskRCNNSegmenter if detector else UNetSegmenter)(
+    net = DETECTOR_CLASSES.get(args.net, UNetSegmenter)(
         **params,
         time_budget=60 * args.minutes,
         checkpoint=args.out / f"{title}.checkpoint",
