@@ -44,6 +44,8 @@ NETS: dict[str, tuple[str, dict[str, Any]]] = {
         "MaskRCNNSegmenter",
         {"box_width": 256, "anchor_sizes": (16, 32, 64, 128, 256), "n_sampled": 128},
     ),
+    # Half as large as published, for images of little more than half the size.
+    "yolact": ("YOLACTSegmenter", {"anchor_sizes": (16, 32, 64, 128, 256)}),
 }
 
 SHOWN = ("AP", "AP50", "AP75", "AR100")

@@ -255,12 +255,13 @@ class YOLACT(Net):
         """
         images = x.images if self.training else x
         size = tuple(images.shape[2:])
-        pyramid = self.pyramid(images)
-        judged = self.judge(pyramid, size)
-        if self.training:
-            return self._losses(pyramid, judged, x)
-        sizes = [size] * len(images) if sizes is None else sizes
-        return [self._choose(judged, i, size, own) for i, own in enumerate(sizes)]
+        pyramid = [level.float() for level in self.pyramid(images)]
+        with torch.autocast(images.device.type, enabled=False):  # boxes want all digits
+            judged = self.judge(pyramid, size)
+            if self.training:
+                return self._losses(pyramid, judged, x)
+            sizes = [size] * len(images) if sizes is None else sizes
+            return [self._choose(judged, i, size, own) for i, own in enumerate(sizes)]
 
     def _choose(
         self, judged: AnchorPredictions, i: int, size: tuple[int, int], own_size: tuple[int, int]
