@@ -1,11 +1,11 @@
-"""Palettes, overlays, boundaries, drawn instances, the comparison grid, learning curves."""
+"""Palettes, overlays, drawn objects and prompts, the comparison grid, learning curves."""
 
 import numpy as np
 import pytest
 from skimage.color import rgb2lab
 
 from segalgos import plot
-from segalgos.results import Instances
+from segalgos.results import Instances, Prompts
 
 RNG = np.random.default_rng(0)
 DTYPES = ["uint8", "uint16", "int16", "int64", "float16", "float32", "float64", "bool"]
@@ -135,7 +135,7 @@ def test_overlay_names_what_is_wrong():
         plot.overlay(np.full((3, 4), np.nan), np.zeros((3, 4), int))
 
 
-# --- instances and grids -----------------------------------------------------------------
+# --- objects -----------------------------------------------------------------------------
 
 
 def two_objects():
@@ -159,8 +159,9 @@ def test_scores_are_written_inside_the_picture():
     written = plot.draw_instances(image, two_objects(), classes=["cat"])
     assert written.shape == plain.shape
     changed = (written != plain).any(axis=-1)
-    assert changed.sum() > 50
-    assert not changed[36:].any()  # labels stand above their objects
+    assert changed[:15, 5:].sum() > 200  # above the surer object
+    assert changed[30:, 20:].sum() > 200  # below the other one: the place above is taken
+    assert not changed[16:30].any()
 
 
 def test_no_objects_leave_the_image():
@@ -171,6 +172,167 @@ def test_no_objects_leave_the_image():
 def test_instances_must_fit_the_image():
     with pytest.raises(ValueError, match=r"draw_instances: instances has masks of \(40, 60\)"):
         plot.draw_instances(np.zeros((4, 6)), two_objects())
+
+
+def test_outlines_grow_with_the_image():
+    def outline(side):
+        masks = np.zeros((1, side, side), bool)
+        masks[0, side // 4 : side // 2, side // 4 : side // 2] = True
+        return plot.draw_instances(np.zeros((side, side)), Instances(masks), alpha=0, scores=False)
+
+    def thickness(picture):
+        row = picture[3 * len(picture) // 8].any(axis=-1)
+        return int(row[: len(row) // 3].sum())  # the left side
+
+    assert thickness(outline(200)) == 1
+    assert thickness(outline(2400)) == 3
+
+
+def test_text_is_left_out_where_it_would_hide_text_or_objects():
+    # Fifteen objects as small as the text, side by side: there is no room for all of it.
+    masks = np.zeros((15, 60, 90), bool)
+    for i in range(15):
+        row, column = 10 + 14 * (i // 5), 5 + 16 * (i % 5)
+        masks[i, row : row + 12, column : column + 14] = True
+    image, crowd = np.zeros((60, 90)), Instances(masks, scores=np.linspace(0.9, 0.1, 15))
+    plain = plot.draw_instances(image, crowd, scores=False)
+    written = plot.draw_instances(image, crowd)
+    changed = (written != plain).any(axis=-1)
+    assert changed[:8].any()  # above the first row
+    hidden = [(changed & mask).sum() / mask.sum() for mask in masks]
+    assert max(hidden) <= 0.35
+
+
+def test_scores_of_objects_at_the_edges_stay_whole():
+    masks = np.zeros((2, 50, 80), bool)
+    masks[0, :20, 60:] = masks[1, 40:, :20] = True
+    objects = Instances(masks, scores=[0.5, 0.5])
+    changed = [
+        (plot.draw_instances(np.zeros((50, 80)), objects[i]) > 0).any(axis=-1) & ~masks[i]
+        for i in range(2)
+    ]
+    assert changed[0].sum() > 100  # below the object at the upper edge
+    assert changed[0][20:].any()
+    assert changed[1].sum() > 100
+    assert changed[1][:40].any()
+
+
+def test_class_without_a_name():
+    objects = Instances(np.ones((1, 20, 30), bool), classes=[2])
+    with pytest.raises(ValueError, match=r"draw_instances: an object has class 2, .* 2 names"):
+        plot.draw_instances(np.zeros((20, 30)), objects, classes=["a", "b"])
+    plot.draw_instances(np.zeros((20, 30)), objects, classes=["a", "b"], scores=False)
+
+
+# --- prompts -----------------------------------------------------------------------------
+
+
+def is_color(picture, color):
+    return (picture == np.asarray(color)).all(axis=-1)
+
+
+@pytest.mark.parametrize("ground", [0, 90, 255])
+@pytest.mark.parametrize("side", [100, 1000])
+def test_points_inside_and_outside_differ_in_form_too(side, ground):
+    image = np.full((side, side, 3), ground, np.uint8)
+    center = side // 2
+    drawn = [
+        plot.draw_prompts(image, Prompts(points=[[center + 0.4, center]], point_labels=[label]))
+        for label in (0, 1)
+    ]
+    cores = [is_color(picture, plot.label_colors(2)[i]) for i, picture in enumerate(drawn)]
+    for picture, core in zip(drawn, cores, strict=True):
+        assert core[center, center]
+        assert core.sum() > 12 * max(side / 300, 1) ** 2
+        assert picture[center].min(axis=-1).max() > 180  # a white rim, and a black one
+        assert picture[center].max(axis=-1).min() < 120
+        changed = (picture != ground).any(axis=-1)
+        assert changed.any(axis=0).sum() < 0.15 * side
+        assert np.array_equal(core, core[::-1][np.r_[-1, 0 : side - 1]])  # around the pixel
+        assert np.array_equal(core, core.T)
+    reach = np.flatnonzero(cores[1][center])[-1] - center
+    assert not cores[0][center, center + reach]  # the cross has no arm there
+    assert cores[1][center, center + reach]
+
+
+def test_frame_lies_within_the_pixels_of_the_box():
+    image = np.full((100, 120), 0.5)
+    picture = plot.draw_prompts(image, Prompts(boxes=[[20.5, 30, 60, 90.2]]))
+    rows, columns = np.nonzero(is_color(picture, plot.label_colors(2)[1]))
+    assert (rows.min(), rows.max()) == (20, 59)
+    assert (columns.min(), columns.max()) == (30, 90)
+    assert is_color(picture[40:42, 50:52], (128, 128, 128)).all()  # empty inside
+    at_edge = plot.draw_prompts(image, Prompts(boxes=[0, 0, 100, 120]))
+    frame = is_color(at_edge, plot.label_colors(2)[1])
+    assert frame[[0, -1]].all()
+    assert frame[:, [0, -1]].all()
+
+
+def test_scribbles_keep_their_pixels_and_ids():
+    scribbles = np.full((90, 120), -1)
+    scribbles[20, 10:60] = 3
+    scribbles[40:43, 10:60] = scribbles[70, 70] = 0
+    picture = plot.draw_prompts(np.full((90, 120), 0.5), Prompts(scribbles=scribbles))
+    colors = plot.label_colors(4)
+    for k in (0, 3):
+        assert np.array_equal(is_color(picture, colors[k]), scribbles == k)
+    assert is_color(picture[21, 10:60], (255, 255, 255)).all()
+    assert (picture[80:] == 128).all()
+
+
+def test_thin_scribbles_are_seen_in_a_large_image():
+    scribbles = np.full((1500, 2000), -1)
+    scribbles[700, 500:1500] = 2
+    picture = plot.draw_prompts(np.zeros((1500, 2000)), Prompts(scribbles=scribbles))
+    assert is_color(picture[:, 1000], plot.label_colors(3)[2]).sum() >= 5
+    assert is_color(picture[:, 1000], (255, 255, 255)).sum() >= 8
+
+
+def test_rough_mask_has_a_dashed_outline_and_shows_the_image():
+    mask = np.zeros((100, 100), bool)
+    mask[20:70, 30:80] = True
+    image = RNG.integers(0, 256, (100, 100, 3), dtype=np.uint8)
+    picture = plot.draw_prompts(image, Prompts(mask=mask))
+    assert np.array_equal(picture[~mask], image[~mask])
+    side = picture[20, 30:80]
+    assert 15 < is_color(side, (0, 0, 0)).sum() < 35
+    assert is_color(side, (0, 0, 0)).sum() + is_color(side, (255, 255, 255)).sum() == 50
+    inside = (picture[30:60, 40:70, 0].ravel(), image[30:60, 40:70, 0].ravel())
+    assert np.corrcoef(*inside)[0, 1] > 0.99
+
+
+def test_prompts_are_drawn_on_a_painted_picture(halves):
+    painted = plot.overlay(np.zeros((5, 6)), halves)
+    before = painted.copy()
+    picture = plot.draw_prompts(painted, Prompts(points=[[1, 1]]))
+    assert np.array_equal(painted, before)
+    assert picture.shape == (5, 6, 3)
+    assert (picture != painted).any()
+
+
+def test_prompts_in_colors_of_ones_own():
+    scribbles = np.full((50, 60), -1)
+    scribbles[10:15, 10:50] = 1
+    prompts = Prompts(scribbles=scribbles, points=[[40, 30]], point_labels=[0])
+    picture = plot.draw_prompts(np.zeros((50, 60)), prompts, colors=[[1, 2, 3], [9, 8, 7]])
+    assert (picture[12, 20].tolist(), picture[40, 30].tolist()) == ([9, 8, 7], [1, 2, 3])
+    with pytest.raises(ValueError, match=r"draw_prompts: colors has shape \(1, 3\), .* at least 2"):
+        plot.draw_prompts(np.zeros((50, 60)), prompts, colors=[[1, 2, 3]])
+    with pytest.raises(ValueError, match="draw_prompts: colors is float64"):
+        plot.draw_prompts(np.zeros((50, 60)), prompts, colors=np.ones((2, 3)))
+
+
+def test_prompts_must_lie_on_the_image():
+    image = np.zeros((20, 30))
+    with pytest.raises(TypeError, match="draw_prompts: prompts is list, expected Prompts"):
+        plot.draw_prompts(image, [[1, 2]])
+    with pytest.raises(ValueError, match=r"draw_prompts: prompts\.points lie outside"):
+        plot.draw_prompts(image, Prompts(points=[[25, 5]]))
+    with pytest.raises(ValueError, match="draw_prompts: prompts have 6 numbers"):
+        plot.draw_prompts(image, Prompts(boxes=[0, 0, 0, 5, 5, 5]))
+
+
+# --- grids -------------------------------------------------------------------------------
 
 
 def test_grid_has_a_row_a_method_and_a_column_an_image(tmp_path):
