@@ -47,7 +47,10 @@ Out = Annotated[
 ]
 Overlay = Annotated[
     Path | None,
-    typer.Option(help="Where a picture of the result goes; a folder for many images."),
+    typer.Option(
+        help="Where a picture of the result goes, of single objects with their scores; a folder "
+        "for many images."
+    ),
 ]
 
 
@@ -147,14 +150,14 @@ def _segment_all(
         try:
             image = files.read_image(path)
             started = time.perf_counter()
-            labels = segment(image)
-            if isinstance(labels, Instances):
-                labels = labels.to_labels()
+            found = segment(image)
+            labels = found.to_labels() if isinstance(found, Instances) else found
             seconds = time.perf_counter() - started
             if out_path:
                 files.write_labels(out_path, labels)
             if overlay_path:
-                files.write_image(overlay_path, plot.overlay(image, labels))
+                paint = plot.draw_instances if isinstance(found, Instances) else plot.overlay
+                files.write_image(overlay_path, paint(image, found))
         except (ValueError, TypeError, OSError) as error:
             if len(paths) == 1:
                 raise

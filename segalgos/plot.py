@@ -352,7 +352,7 @@ def _write_at_boxes(picture, texts, boxes, colors, ranking):
     canvas = Image.fromarray(picture)
     draw = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(size=float(max(9, min(short / 24, 22), long / 55)))
-    taken = np.zeros((0, 4))
+    boxes, taken = boxes.astype(float), np.zeros((0, 4))
     for i in ranking:
         left, top, right, bottom = draw.textbbox((0, 0), texts[i], font=font)
         size = np.array([bottom - top + 3 * unit, right - left + 4 * unit])

@@ -9,7 +9,7 @@ from PIL import Image
 from skimage import data
 
 import segalgos
-from segalgos import cli
+from segalgos import cli, plot
 from segalgos.files import read_image, read_labels, write_image, write_labels
 from segalgos.warmup import warm_up
 
@@ -175,11 +175,17 @@ def test_fit_learns_single_objects(run, tmp_path):
     code, out, err = run(*arguments)
     assert code == 0, err
     assert "BoundaryInstanceSegmenter" in out
-    code, out, err = run("predict", "model.segalgos", "images", "--out", "found")
+    out_paths = ("--out", "found", "--overlay", "seen")
+    code, out, err = run("predict", "model.segalgos", "images", *out_paths)
     assert code == 0, err
     found = read_labels(tmp_path / "found" / "a.png")
     assert len(np.unique(found)) == 7
     assert ((found > 0) == (labels > 0)).mean() > 0.95
+    image = read_image(tmp_path / "images" / "a.png")
+    objects = segalgos.load("model.segalgos").predict(image)
+    assert len(objects) == 6
+    seen = read_image(tmp_path / "seen" / "a.png")
+    assert np.array_equal(seen, plot.draw_instances(image, objects))  # each with its score
 
 
 def test_fit_names_what_does_not_fit(run, tmp_path):
