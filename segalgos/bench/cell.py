@@ -31,6 +31,7 @@ from sklearn.base import clone
 import segalgos
 from segalgos import parallel
 from segalgos.base import Segmenter
+from segalgos.bench.kept import write_objects, write_prompts
 from segalgos.bench.store import safe_name
 from segalgos.bench.suite import GRIDS, PRESETS, Cell
 from segalgos.bench.user import dab
@@ -46,7 +47,7 @@ from segalgos.bench.views import (
 from segalgos.catalog import get_segmenter
 from segalgos.datasets import Dataset, Sample
 from segalgos.files import atomic_path
-from segalgos.results import Instances
+from segalgos.results import Instances, Prompts
 
 N_PICTURES = 6  # images of a data set that the report shows
 N_TUNING = 6  # training images that settings are tried on
@@ -120,13 +121,17 @@ class Contestant:
         """Segment one image as a user of the method would; only a prompted one sees its truth."""
         image = sample.image
         if self.prompted:
-            return self.segmenter.predict(image, prompts=dab(truth_map(self.task, sample)))
+            return self.segmenter.predict(image, prompts=self.prompts(sample))
         if not self.segmenter.traits.needs_labels:
             # Learns nothing that lasts: each image is segmented on its own.
             return clone(self.segmenter).fit_predict(image)
         if self.task == "contours":
             return partition_from_contours(self.contours(image), self.threshold)
         return self.segmenter.predict(image)
+
+    def prompts(self, sample: Sample) -> Prompts:
+        """What the simulated user points at."""
+        return dab(truth_map(self.task, sample))
 
     def note(self, view: str) -> str:
         """What a reader must know of its scores in a view."""
@@ -207,7 +212,8 @@ def run(cell: Cell) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``row``: its part of the results row; ``pictures``: file name -> PNG in base64.
+        ``row``: its part of the results row; ``pictures``: file name -> file in base64, PNG or
+        JSON.
     """
     cls = cell.method.load()
     segmenter = make_segmenter(cls, cell.method.params, cell)
@@ -243,7 +249,7 @@ def run(cell: Cell) -> dict[str, Any]:
     shown = set(np.linspace(0, len(test) - 1, min(N_PICTURES, len(test))).round().astype(int))
     pictures: dict[str, str] = {}
     data_name = safe_name(cell.data.label)
-    run_name = safe_name(f"{cell.method.label}-{cell.seed}")
+    predictions = f"predictions/{data_name}/{safe_name(f'{cell.method.label}-{cell.seed}')}"
     about_pictures, names, seconds = [], [], []
     for index, sample in enumerate(test):
         took, output = _timed(contestant.segment, sample)
@@ -254,9 +260,13 @@ def run(cell: Cell) -> dict[str, Any]:
             seen = see_as(view, output, contestant.task, sample)
             scorers[view].add(seen, sample)
             if index in shown:
-                stem = f"{run_name}/{index}-{view}.png"
-                pictures[f"predictions/{data_name}/{stem}"] = _label_png(seen)
+                pictures[f"{predictions}/{index}-{view}.png"] = _label_png(seen)
         if index in shown:
+            if isinstance(output, Instances):
+                pictures[f"{predictions}/{index}-objects.json"] = _encode(write_objects(output))
+            if contestant.prompted:
+                prompts = write_prompts(contestant.prompts(sample), sample.image.shape[:2])
+                pictures[f"{predictions}/{index}-prompts.json"] = _encode(prompts)
             pictures |= _sample_pictures(data_name, index, sample, test.views)
             height, width = sample.image.shape[:2]
             about = {"index": index, "name": sample.name, "height": height, "width": width}

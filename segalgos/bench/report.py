@@ -396,6 +396,7 @@ def _view_section(name, table, samples):
         "heat": _heat(table) if has_classes else None,
         "legend": _legend(table.classes) if table.view == "semantic" else [],
         "gallery": _gallery(table, samples),
+        "marks": _marks(table, samples),
         "worst": _worst(table, samples),
     }
 
@@ -463,6 +464,18 @@ def _gallery(table, samples):
         if sample.truths.get(view) or any(picture for picture, _ in cells):
             lines.append((sample, sample.truths.get(view), cells))
     return {"methods": shown, "lines": lines}
+
+
+def _marks(table, samples):
+    """Explain what the pictures of a view show besides colours."""
+    shown = {
+        mark
+        for sample in samples
+        for standing in table.standings
+        if (picture := sample.predictions.get((standing.method, table.view)))
+        for mark in picture.shows
+    }
+    return [meaning for mark, meaning in words.MARKS.items() if mark in shown]
 
 
 def _place(table, sample):

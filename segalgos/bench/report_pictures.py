@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from segalgos.bench.kept import read_objects, read_prompts
 from segalgos.bench.store import safe_name
 from segalgos.files import read_image, read_labels
 from segalgos.parallel import map_items
-from segalgos.plot import overlay
+from segalgos.plot import draw_instances, draw_prompts, label_colors, overlay
+from segalgos.results import Instances, Prompts
 
 __all__ = ["Picture", "SamplePictures", "hides_first", "write_pictures"]
 
@@ -26,6 +28,10 @@ _PIXELS_IN_ALL = 12e6
 _SMALLEST, _LARGEST = 160, 480  # of the longer side
 _ASPECT = 0.7
 
+_ALPHA = 0.55
+_WHITE = 255
+_LONGEST_NAME = 14  # letters of a class that are written into a picture
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -36,11 +42,14 @@ class Picture:
     path : str
         Relative to the report.
     width, height : int
+    shows : tuple of str, default=()
+        What it shows besides colours: "scores" of objects, "prompts".
     """
 
     path: str
     width: int
     height: int
+    shows: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,7 +80,7 @@ class _Files:
     image: Path
     truths: dict[str, Path]
     predictions: dict[tuple[str, str], Path]
-    hide_first: bool
+    classes: tuple[str, ...]
 
     def __len__(self):
         return 1 + len(self.truths) + len(self.predictions)
@@ -147,7 +156,7 @@ def _find_files(out_dir, cells):
     done = sorted(
         (cell for cell in cells if cell["status"] == "ok"), key=lambda c: (c["method"], c["seed"])
     )
-    hide_first = hides_first(done[0].get("classes")) if done else False
+    classes = tuple(map(str, done[0].get("classes") or ())) if done else ()
     samples = []
     for index, name, views in listed:
         truths = {str(view): kept / safe_name(f"{index}-truth-{view}.png") for view in views}
@@ -159,7 +168,7 @@ def _find_files(out_dir, cells):
                 if path.exists():
                     predictions.setdefault((cell["method"], view), path)
         image = kept / f"{index}-image.png"
-        samples.append(_Files(name, image, truths, predictions, hide_first))
+        samples.append(_Files(name, image, truths, predictions, classes))
     return samples
 
 
@@ -169,22 +178,86 @@ def _draw(folder: Path, number: int, files: _Files, side: int) -> SamplePictures
         image = Image.fromarray(read_image(files.image)).convert("RGB")
     except (OSError, ValueError, TypeError):
         return None
+    size = image.size[::-1]
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     pixels = np.array(image)
     maps = [((view,), view, path) for view, path in files.truths.items()]
     maps += [(key, key[1], path) for key, path in files.predictions.items()]
     drawn = {}
     for i, (key, view, path) in enumerate(maps):
-        labels = _shrunk_labels(path, pixels.shape[:2], view == "semantic", files.hide_first)
-        if labels is not None:
+        picture, shows = _paint(pixels, size, view, path, files.classes)
+        if picture is not None:
             name = f"pictures/{number:03}-{i + 1:03}.webp"
-            drawn[key] = _save(folder, name, overlay(pixels, labels, alpha=0.55))
+            drawn[key] = _save(folder, name, picture, shows)
     return SamplePictures(
         name=files.name,
         image=_save(folder, f"pictures/{number:03}-000.webp", pixels),
         truths={key[0]: picture for key, picture in drawn.items() if len(key) == 1},
         predictions={key: picture for key, picture in drawn.items() if len(key) == 2},
     )
+
+
+def _paint(
+    pixels: NDArray[np.uint8],
+    size: tuple[int, int],
+    view: str,
+    path: Path,
+    classes: tuple[str, ...],
+) -> tuple[NDArray[np.uint8] | None, tuple[str, ...]]:
+    """Paint a truth or prediction over its image of once `size`, and say what else is shown."""
+    shape, hide_first = pixels.shape[:2], hides_first(classes)
+    objects = _read_beside(path, "objects", size, shape) if view == "instance" else None
+    if objects is None:
+        labels, shows = _shrunk_labels(path, shape, view == "semantic", hide_first), ()
+        if labels is None:
+            return None, ()
+        picture = overlay(pixels, labels, alpha=_ALPHA)
+    else:
+        labels, shows = objects.to_labels() - 1, ("scores",)
+        names = _short_names(objects, classes)
+        picture = draw_instances(pixels, objects, classes=names, alpha=_ALPHA)
+    prompts = _read_beside(path, "prompts", size, shape)
+    if prompts is not None:
+        colors = _prompt_colors(prompts, labels, view == "semantic", hide_first)
+        picture, shows = draw_prompts(picture, prompts, colors=colors), (*shows, "prompts")
+    return picture, shows
+
+
+def _read_beside(
+    path: Path, kind: str, size: tuple[int, int], shape: tuple[int, int]
+) -> Instances | Prompts | None:
+    """Read what was kept with a label map; None where nothing was, or it is damaged."""
+    beside = path.with_name(f"{path.name.partition('-')[0]}-{kind}.json")
+    try:
+        return (read_objects if kind == "objects" else read_prompts)(beside, size, shape)
+    except (OSError, ValueError):
+        return None
+
+
+def _short_names(objects: Instances, classes: tuple[str, ...]) -> list[str] | None:
+    """Class names to write at objects; none where all objects are of the same kind."""
+    n_kinds = len(classes) - hides_first(classes)
+    known = (objects.classes >= 0) & (objects.classes < len(classes))
+    if n_kinds < 2 or not known.all():
+        return None
+    return [" ".join(name.split())[:_LONGEST_NAME] for name in classes]
+
+
+def _prompt_colors(
+    prompts: Prompts, labels: NDArray[np.int32], is_semantic: bool, hide_first: bool
+) -> NDArray[np.uint8]:
+    """Colours of prompts: as their class has or the region that they are in; else white."""
+    scribbles = prompts.scribbles
+    highest = 1 if scribbles is None else max(int(scribbles.max()), 1)
+    colors = label_colors(highest + 1)
+    if is_semantic:
+        colors[: int(hide_first)] = _WHITE
+    elif scribbles is not None:
+        painted = label_colors(labels)
+        for k in np.unique(scribbles[scribbles >= 0]):
+            under = labels[(scribbles == k) & (labels >= 0)]
+            colors[k] = painted[np.bincount(under).argmax()] if len(under) else _WHITE
+    return colors
 
 
 def _shrunk_labels(
@@ -207,6 +280,8 @@ def _shrunk_labels(
     return labels
 
 
-def _save(folder: Path, path: str, pixels: NDArray[np.uint8]) -> Picture:
+def _save(
+    folder: Path, path: str, pixels: NDArray[np.uint8], shows: tuple[str, ...] = ()
+) -> Picture:
     Image.fromarray(pixels).save(folder / path, quality=78, method=3)
-    return Picture(path, pixels.shape[1], pixels.shape[0])
+    return Picture(path, pixels.shape[1], pixels.shape[0], shows)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 __all__ = [
+    "MARKS",
     "NOTES",
     "VIEWS",
     "Word",
@@ -57,6 +58,14 @@ NOTES = {
     "is thickest (with several annotators, the first one's)",
     "basins between learned contours": "the method learned where people draw contours; the basins "
     "between its contours are the regions",
+}
+
+#: What is in pictures besides colours.
+MARKS = {
+    "scores": "The number at an object says how sure the method is of it; surer objects lie on "
+    "top. Among many objects there is room for some of the numbers only.",
+    "prompts": "Dots with a white and a black rim are where the simulated user touched the image, "
+    "in the colour of the class or region there, or white where nothing is coloured.",
 }
 
 SCORES = {

@@ -10,12 +10,15 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from segalgos.bench import report
+from segalgos.bench import report, report_pictures
 from segalgos.bench import report_words as words
+from segalgos.bench.kept import write_objects, write_prompts
 from segalgos.bench.report import summary_lines, write_report
 from segalgos.bench.report_scatter import Point, lay_out
 from segalgos.bench.store import safe_name
-from segalgos.files import write_image, write_labels
+from segalgos.bench.user import dab
+from segalgos.files import read_image, write_image, write_labels
+from segalgos.results import Instances
 
 EVIL = "<script>alert('x')</script>"
 EVIL_ATTRIBUTE = '"><img src=https://evil.example/x onerror=alert(1)>'
@@ -443,6 +446,90 @@ def test_missing_and_damaged_pictures_are_left_out(tmp_path):
     path = write_report(tmp_path)
     # 2 images, each 1 + views x (truth + 2 methods): shapes has a truth without predictions too.
     assert len(list((path.parent / "pictures").iterdir())) == 2 * (1 + 3 + 3 + 1) + 2 * 7 - 2
+
+
+def drawn(out, name):
+    """The instance picture of a method on the first image of shapes, and what it shows."""
+    folder = out / name
+    folder.mkdir()
+    rows = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    sample = report_pictures.write_pictures(out, folder, report.group_cells(rows))["shapes"][0]
+    picture = sample.predictions["unet[depth=4]", "instance"]
+    return read_image(folder / picture.path).astype(int), picture.shows
+
+
+def test_objects_are_shown_with_scores_and_prompts_with_marks(tmp_path):
+    make_run(tmp_path, size=(96, 128), n_images=2, n_kept=2, n_seeds=1, methods=METHODS[4:5])
+    plain, shows = drawn(tmp_path, "plain")
+    assert shows == ()
+
+    folder = predictions_path(tmp_path, "shapes", "unet[depth=4]", 0, 0, "instance").parent
+    masks = np.zeros((2, 96, 128), bool)
+    masks[0, 30:60, 20:60] = masks[1, 45:90, 40:90] = True
+    (folder / "0-objects.json").write_bytes(write_objects(Instances(masks, [0.5, 0.75], [1, 2])))
+    with_scores, shows = drawn(tmp_path, "scores")
+    assert shows == ("scores",)
+    # Uncoloured beyond the objects and their text, unlike the label map.
+    image = read_image(tmp_path / "samples" / "shapes" / "0-image.png").astype(int)
+    assert np.abs(with_scores - image)[:, 100:].mean() < 12 < np.abs(plain - image)[:, 100:].mean()
+    assert np.abs(with_scores - image)[masks.any(axis=0)].mean() > 25
+
+    truth = np.zeros((96, 128), np.int32)
+    truth[masks[1]] = 2
+    prompts = dab(truth)
+    (folder / "0-prompts.json").write_bytes(write_prompts(prompts, truth.shape))
+    with_prompts, shows = drawn(tmp_path, "prompts")
+    assert shows == ("scores", "prompts")
+    marked = np.abs(with_prompts - with_scores).max(axis=-1) > 60
+    places = [np.argwhere(prompts.scribbles == k).mean(axis=0) for k in (0, 2)]
+    near = [np.hypot(*(np.argwhere(marked) - place).T) < 12 for place in places]
+    assert [n.sum() > 30 for n in near] == [True, True]
+    assert (near[0] | near[1]).mean() > 0.9  # nothing but the two dabs
+
+    (folder / "0-objects.json").write_bytes(b"{torn")
+    (folder / "0-prompts.json").write_bytes(b"[]")
+    damaged, shows = drawn(tmp_path, "damaged")
+    assert np.array_equal(damaged, plain)
+    assert shows == ()
+
+
+def test_page_explains_scores_and_prompts_where_they_are_shown(tmp_path):
+    make_run(tmp_path, n_images=2, n_kept=2, n_seeds=1, methods=METHODS[4:5])
+
+    def explained():
+        html = write_report(tmp_path).read_text(encoding="utf-8")
+        return [html.count(words.MARKS[mark]) for mark in ("scores", "prompts")]
+
+    assert explained() == [0, 0]
+    folder = predictions_path(tmp_path, "shapes", "unet[depth=4]", 0, 0, "instance").parent
+    objects = Instances(np.ones((1, 48, 64), bool))
+    (folder / "0-objects.json").write_bytes(write_objects(objects))
+    assert explained() == [1, 0]
+    prompts = dab(np.zeros((48, 64), np.int32))
+    (folder / "1-prompts.json").write_bytes(write_prompts(prompts, (48, 64)))
+    assert explained() == [1, 3]  # in each view
+
+
+def test_prompts_have_the_colors_of_what_is_under_them():
+    scribbles = np.full((20, 30), -1)
+    scribbles[2:4, 2:8], scribbles[10:12, 2:8], scribbles[15, 25] = 0, 5, 9
+    prompts = report_pictures.Prompts(scribbles=scribbles)
+    regions = np.zeros((20, 30), np.int32)
+    regions[8:], regions[15:, 20:] = 1, -1
+    palette = report_pictures.label_colors(10)
+    colors = report_pictures._prompt_colors(prompts, regions, False, False)
+    assert np.array_equal(colors[[0, 5, 9]], [palette[0], palette[1], [255] * 3])
+    colors = report_pictures._prompt_colors(prompts, regions, True, True)  # classes
+    assert np.array_equal(colors[[0, 5, 9]], [[255] * 3, palette[5], palette[9]])
+
+
+def test_class_names_are_written_where_classes_differ():
+    objects = Instances(np.ones((1, 3, 4), bool), classes=[2])
+    names = report_pictures._short_names(objects, ("background", "leaf", "very long  class\nname"))
+    assert names == ["background", "leaf", "very long clas"]
+    assert report_pictures._short_names(objects, ("background", "pin")) is None
+    assert report_pictures._short_names(objects[[]], ("background", "pin")) is None
+    assert report_pictures._short_names(objects, ("disc", "box")) is None  # no such class
 
 
 def test_failure_leaves_the_old_report(tmp_path, monkeypatch):
