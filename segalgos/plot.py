@@ -400,7 +400,7 @@ def draw_prompts(
         scribbles are shown as they were drawn, or a little wider; the rough mask has a dashed
         outline.
     colors : (n, 3) array_like of uint8, optional
-        sRGB colours of ids; those of `label_colors` by default. Scribbles take their ids', points
+        Colours (sRGB) of ids; those of `label_colors` by default. Scribbles take their ids', points
         outside that of id 0, points inside, boxes and the mask that of id 1.
 
     Returns
