@@ -1,11 +1,14 @@
 """Objects and prompts that the runner keeps: there and back, smaller, and damaged."""
 
+import base64
 import json
 
 import numpy as np
 import pytest
 
-from segalgos.bench import kept
+from segalgos.bench import cell, kept, suite
+from segalgos.bench.user import dab
+from segalgos.files import read_labels
 from segalgos.results import Instances, Prompts
 
 SIZE = (40, 60)
@@ -164,3 +167,33 @@ def test_huge_files_are_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(kept, "MOST_BYTES", 100)
     with pytest.raises(ValueError, match="has more than 100 bytes"):
         kept.read_objects(path, SIZE, SIZE)
+
+
+def run_cell(method, tiny):
+    """The files that a cell of the smallest data set keeps, and the data set."""
+    data = suite.parse_data(tiny)[0]
+    chosen = suite.Cell(suite.parse_methods(method)[0], data, 0, "train", "test", 1.0, tune=False)
+    files = cell.run(chosen)["pictures"]
+    return {name.split("/")[-1]: base64.b64decode(text) for name, text in files.items()}, data
+
+
+def test_cells_of_interactive_methods_keep_their_prompts(tiny, tmp_path):
+    files, data = run_cell("graph_cut", tiny)
+    assert not [name for name in files if name.endswith("objects.json")]
+    for i, sample in enumerate(data.load("test")):
+        path = kept_file(tmp_path, files[f"{i}-prompts.json"])
+        back = kept.read_prompts(path, sample.labels.shape, sample.labels.shape)
+        assert np.array_equal(back.scribbles, dab(sample.labels).scribbles)
+
+
+def test_cells_of_methods_that_find_objects_keep_them(tiny, tmp_path):
+    files, data = run_cell("boundary_instances[estimator='random_forest',min_size=1]", tiny)
+    n_objects = 0
+    assert not [name for name in files if name.endswith("prompts.json")]
+    for i, sample in enumerate(data.load("test")):
+        path = kept_file(tmp_path, files[f"{i}-objects.json"])
+        back = kept.read_objects(path, sample.labels.shape, sample.labels.shape)
+        (tmp_path / "map.png").write_bytes(files[f"{i}-instance.png"])
+        assert np.array_equal(back.masks.any(axis=0), read_labels(tmp_path / "map.png") != 65535)
+        n_objects += len(back)
+    assert n_objects
