@@ -40,7 +40,7 @@ def replicate(network: nn.Module, *, mixed: bool = False) -> tuple[nn.Module, to
                 setattr(module, name, _SeededDropout(child, generator))
             elif device.type != "cpu":
                 continue
-            elif mixed and type(child) is nn.Conv2d and max(child.stride) > 1:
+            elif mixed and isinstance(child, nn.Conv2d) and max(child.stride) > 1:
                 setattr(module, name, _StridedConv2d(child))
             elif not mixed and TrainableWinogradConv2d.suits(child):
                 setattr(module, name, TrainableWinogradConv2d(child))

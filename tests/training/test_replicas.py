@@ -40,8 +40,9 @@ def test_large_convolutions_are_trained_the_fast_way_with_the_same_weights():
 @pytest.mark.parametrize("size", [(1, 1), (2, 1), (3, 7), (9, 16)])
 @pytest.mark.parametrize("stride", [2, 4])
 @pytest.mark.parametrize("kernel", [1, 3, 5, 7])
-def test_mixed_gradients_of_strided_convolutions(kernel, stride, size):
-    conv = nn.Conv2d(32, 16, kernel, stride=stride, padding=kernel // 2)
+@pytest.mark.parametrize("groups", [1, 32])
+def test_mixed_gradients_of_strided_convolutions(groups, kernel, stride, size):
+    conv = nn.Conv2d(32, 32, kernel, stride=stride, padding=kernel // 2, groups=groups)
     network = nn.Sequential(conv)
     replica, _ = replicate(network, mixed=True)
     x = torch.randn(2, 32, *size, generator=torch.Generator().manual_seed(0))
