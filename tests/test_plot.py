@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from skimage.color import rgb2lab
 
-from segalgos import plot
+from segalgos import palette, plot
 from segalgos.results import Instances, Prompts
 
 RNG = np.random.default_rng(0)
@@ -31,9 +31,9 @@ def test_shorter_palette_begins_a_longer_one():
 
 
 def test_colors_are_told_apart_by_colour_blind_eyes():
-    linear = plot._linear(plot.label_colors(20) / 255)
-    for eye in (np.eye(3), plot._PROTANOPIA, plot._DEUTERANOPIA):
-        lab = rgb2lab(plot._gamma((linear @ np.transpose(eye)).clip(0, 1)))
+    linear = palette._linear(plot.label_colors(20) / 255)
+    for eye in (np.eye(3), palette._PROTANOPIA, palette._DEUTERANOPIA):
+        lab = rgb2lab(palette._gamma((linear @ np.transpose(eye)).clip(0, 1)))
         distance = np.linalg.norm(lab[:, None] - lab[None], axis=-1)
         assert distance[~np.eye(20, dtype=bool)].min() > 12
 
