@@ -16,6 +16,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import statistics
 import subprocess
 import sys
@@ -132,7 +133,7 @@ def machine() -> dict[str, Any]:
 
 def about(script: str, packages: tuple[str, ...]) -> dict[str, Any]:
     """What to note beside rows: the command, versions and the machine."""
-    command = " ".join(["python benchmarks/peers/" + Path(script).name, *sys.argv[1:]])
+    command = f"python benchmarks/peers/{Path(script).name} {shlex.join(sys.argv[1:])}"
     return {"command": command, "versions": versions(packages), "machine": machine()}
 
 
