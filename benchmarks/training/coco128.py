@@ -125,7 +125,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     add_arguments(parser, NETS, minutes=15.0, out="coco128-runs")
     parser.add_argument("--set", default="{}", help="JSON of parameters to change")
-    run_seeds(parser.parse_args(), run)
+    args = parser.parse_args()
+    if "SEGALGOS_DATA" not in os.environ:
+        parser.error("set SEGALGOS_DATA to the folder that holds COCO128")
+    run_seeds(args, run)
 
 
 if __name__ == "__main__":
