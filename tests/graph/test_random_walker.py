@@ -175,7 +175,10 @@ def test_multigrid_solves_networks_of_any_strength(shape, range_, seed):
     x, iterations, error = Multigrid(couplings, steps, ground).solve(b, tol=1e-10, max_iter=60)
     assert error <= 1e-10
     assert iterations < 60
-    np.testing.assert_allclose(x, truth, atol=1e-5)
+    # A residual at the limit of float64 still lets x err by the matrix's condition.
+    nodes = grid(np.arange(len(ground))).ravel()
+    condition = np.linalg.cond(_matrix(couplings, steps, ground)[np.ix_(nodes, nodes)])
+    np.testing.assert_allclose(x, truth, atol=1e-9 + np.finfo(float).eps * condition)
 
 
 @pytest.mark.parametrize("shape", [(4, 5), (3, 2, 4), (1, 6), (6, 1)])
