@@ -21,7 +21,7 @@ import time
 from typing import Any
 
 import numpy as np
-from runs import add_arguments, provenance, run_seeds, teller
+from runs import add_arguments, row_of, run_seeds, teller
 
 import segalgos
 from segalgos import datasets
@@ -129,22 +129,16 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
         random_state=seed,
     )
     segmenter.fit(train_images, train_labels)
-    row = {
-        "run": title,
-        "net": args.net,
-        "segmenter": name,
-        "parameters": params,
-        "n_parameters": segmenter.n_parameters_,
-        "minutes": args.minutes,
-        "seed": seed,
-        "train": "train without " + TUNING_SEQUENCE if args.tune else "train",
-        "n_train": len(train_images),
-        "seconds": segmenter.history_[-1]["seconds"],
-        "steps": segmenter.history_[-1]["steps"],
-        "scores": {part: scores_of(segmenter, *data) for part, data in parts.items()},
-        "history": segmenter.history_,
-        **provenance(),
-    }
+    row = row_of(
+        title,
+        args,
+        seed,
+        segmenter,
+        parameters=params,
+        train="train without " + TUNING_SEQUENCE if args.tune else "train",
+        n_train=len(train_images),
+        scores={part: scores_of(segmenter, *data) for part, data in parts.items()},
+    )
     segmenter.set_params(on_epoch_end=None, checkpoint=None).save(args.out / f"{title}.segalgos")
     return row
 

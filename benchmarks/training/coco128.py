@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from runs import add_arguments, provenance, run_seeds, teller
+from runs import add_arguments, row_of, run_seeds, teller
 from skimage.color import gray2rgb
 
 import segalgos
@@ -97,25 +97,19 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
         checkpoint=args.out / f"{title}.checkpoint",
         on_epoch_end=teller(title),
     ).fit(images, objects)
-    row = {
-        "run": title,
-        "net": args.net,
-        "segmenter": name,
-        "parameters": params,
-        "n_parameters": segmenter.n_parameters_,
-        "minutes": args.minutes,
-        "seed": seed,
-        "n_train": len(learning),
-        "seconds": segmenter.history_[-1]["seconds"],
-        "steps": segmenter.history_[-1]["steps"],
-        "scores": {
+    row = row_of(
+        title,
+        args,
+        seed,
+        segmenter,
+        parameters=params,
+        n_train=len(learning),
+        scores={
             "learned from": score(segmenter, dataset, learning),
             "held out": score(segmenter, dataset, held_out),
             "learned from, after one step": score(one_step, dataset, learning),
         },
-        "history": segmenter.history_,
-        **provenance(),
-    }
+    )
     segmenter.set_params(on_epoch_end=None, checkpoint=None).save(args.out / f"{title}.segalgos")
     return row
 

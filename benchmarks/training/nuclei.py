@@ -19,7 +19,7 @@ import time
 from typing import Any
 
 import numpy as np
-from runs import add_arguments, provenance, run_seeds, teller
+from runs import add_arguments, row_of, run_seeds, teller
 
 from segalgos import (
     BoundaryInstanceSegmenter,
@@ -172,27 +172,21 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
         segmenter = BoundaryInstanceSegmenter(net, random_state=seed, **borders)
     segmenter.fit(images, objects)
     trained = segmenter if detector else segmenter.estimator_
-    history = trained.history_
-    row = {
-        "run": title,
-        "net": args.net,
-        "parameters": params,
-        "instance_parameters": borders,
-        "n_parameters": trained.n_parameters_,
-        "minutes": args.minutes,
-        "seed": seed,
-        "n_train": len(learning),
-        "seconds": history[-1]["seconds"],
-        "steps": history[-1]["steps"],
-        "thresholds": {
+    row = row_of(
+        title,
+        args,
+        seed,
+        trained,
+        parameters=params,
+        instance_parameters=borders,
+        n_train=len(learning),
+        thresholds={
             name: getattr(segmenter, f"{name}_")
             for name in CHOSEN
             if hasattr(segmenter, f"{name}_")
         },
-        "scores": score(segmenter, [samples[i] for i in held_out]),
-        "history": history,
-        **provenance(),
-    }
+        scores=score(segmenter, [samples[i] for i in held_out]),
+    )
     for one in (net, trained):
         one.set_params(on_epoch_end=None, checkpoint=None)
     segmenter.save(args.out / f"{title}.segalgos")

@@ -11,12 +11,25 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from segalgos.base import Segmenter
 from segalgos.files import atomic_path
 
 
-def provenance() -> dict[str, Any]:
-    """Versions and machine of a row."""
+def row_of(
+    title: str, args: argparse.Namespace, seed: int, segmenter: Segmenter, **also: Any
+) -> dict[str, Any]:
+    """What is kept of a run: the trained segmenter's figures, what `also` tells, provenance."""
     return {
+        "run": title,
+        "net": args.net,
+        "segmenter": type(segmenter).__name__,
+        "n_parameters": segmenter.n_parameters_,
+        "minutes": args.minutes,
+        "seed": seed,
+        "seconds": segmenter.history_[-1]["seconds"],
+        "steps": segmenter.history_[-1]["steps"],
+        **also,
+        "history": segmenter.history_,
         "versions": {package: version(package) for package in ("segalgos", "torch", "numpy")},
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
     }
