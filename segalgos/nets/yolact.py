@@ -8,6 +8,7 @@ References
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -35,6 +36,7 @@ from segalgos.nets.detection.prototypes import (
 )
 from segalgos.nets.detection.single_stage import (
     BOX_WEIGHTS,
+    NEGATIVES,
     AnchorPredictions,
     PredictionHead,
     box_loss,
@@ -55,6 +57,8 @@ BACKBONES = (*RESNETS, "efficientnet_lite0")
 LOW, HIGH = 0.4, 0.5
 # Of the losses of boxes and of masks; those of classes and of the semantic maps count once.
 BOX_FACTOR, MASK_FACTOR = 1.5, 6.125
+# What a class's odds are at a cell before anything is learned.
+RARE = 0.05
 
 # The reference's files count stages from 0; those of its first version hold each stage twice.
 OFFICIAL_STAGE = "backbone.layers."
@@ -186,6 +190,10 @@ class YOLACT(Net):
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw new weights for all but the encoder: U(-a, a), a = sqrt(6 / (fan_in + fan_out)).
 
+        The reference does so in every layer. Here the last ones are drawn from N(0, 0.01**2), and
+        the background is a likely class from the start: training then begins with answers that
+        say little, not with wrong ones that say much.
+
         Parameters
         ----------
         generator : torch.Generator, optional
@@ -195,6 +203,13 @@ class YOLACT(Net):
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight, generator=generator)
                 nn.init.zeros_(module.bias)
+        head = self.prediction_layers[0]
+        for last in (head.bbox_layer, head.conf_layer, head.mask_layer, self.semantic_seg_conv):
+            nn.init.normal_(last.weight, std=0.01, generator=generator)
+        n_classes = self.semantic_seg_conv.out_channels
+        background = head.conf_layer.bias.detach().view(head.n_anchors, n_classes + 1)[:, 0]
+        background.fill_(math.log(NEGATIVES * n_classes))
+        nn.init.constant_(self.semantic_seg_conv.bias, math.log(RARE))
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
         """Compute the maps that everything else is read from.

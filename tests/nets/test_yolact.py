@@ -364,3 +364,17 @@ def test_bad_parameters_are_refused(params, error, message):
     segmenter = YOLACTSegmenter.small().set_params(**params)
     with pytest.raises(error, match=message):
         segmenter.fit(np.zeros((8, 8)), Instances(np.ones((1, 8, 8), bool)))
+
+
+@torch.no_grad()
+def test_new_weights_say_little():
+    generator = torch.Generator().manual_seed(0)
+    network = YOLACT(3, 5, backbone="resnet18", base_channels=8, width=16, generator=generator)
+    pyramid = network.eval().pyramid(torch.randn(1, 3, 64, 64, generator=generator))
+    judged = network.judge(pyramid, (64, 64))
+    background = judged.logits.softmax(dim=-1)[..., 0]
+    assert background.mean() == pytest.approx(0.75, abs=0.05)
+    assert judged.deltas.abs().mean() < 0.3
+    assert judged.coefficients.abs().mean() < 0.3
+    classes = network.semantic_seg_conv(pyramid[0]).sigmoid()
+    assert classes.mean() == pytest.approx(0.05, abs=0.03)
