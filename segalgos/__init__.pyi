@@ -39,6 +39,7 @@ from .graph.random_walker import random_walker as random_walker
 from .graph.smooth_proba import smooth_proba as smooth_proba
 from .graph.watershed import WatershedSegmenter as WatershedSegmenter
 from .graph.watershed import watershed as watershed
+from .hierarchy import Hierarchy as Hierarchy
 from .instances.boundary_instances import (
     BoundaryInstanceSegmenter as BoundaryInstanceSegmenter,
 )
@@ -59,6 +60,5 @@ from .pixels.random_forest import RandomForestSegmenter as RandomForestSegmenter
 from .pixels.svm import SVMSegmenter as SVMSegmenter
 from .region_graph import RegionGraph as RegionGraph
 from .region_graph import region_graph as region_graph
-from .results import Hierarchy as Hierarchy
 from .results import Instances as Instances
 from .results import Prompts as Prompts

@@ -19,8 +19,8 @@ from segalgos.checks import (
     check_label_map,
     check_real,
 )
+from segalgos.hierarchy import Hierarchy
 from segalgos.parallel import map_strips
-from segalgos.results import Hierarchy
 from segalgos.union_find import find
 
 if TYPE_CHECKING:
