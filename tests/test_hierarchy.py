@@ -148,6 +148,104 @@ def test_thresholded_ucm_is_the_cut(seed):
         assert len(np.unique(pairs[0])) == pairs.shape[1] == len(np.unique(pairs[1]))
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_merge_levels_are_an_ultrametric(seed):
+    tree = _random_hierarchy(seed)
+    n, leaves = tree.n_regions, _leaves(tree)
+    first, second = np.meshgrid(np.arange(n), np.arange(n), indexing="ij")
+    distance = tree.merge_levels(first, second)
+    for a in range(n):
+        for b in range(n):
+            own = (lev for i, lev in enumerate(tree.levels) if {a, b} <= leaves[n + i])
+            assert distance[a, b] == (0 if a == b else next(own, np.inf))
+    over_third = np.maximum(distance[:, :, None], distance[None, :, :]).min(axis=1)
+    assert (distance <= over_third).all()
+    assert tree.merge_levels(0, n - 1) == distance[0, n - 1]
+
+
+def test_merge_levels_of_no_region():
+    with pytest.raises(ValueError, match=r"merge_levels: regions from 0 to 9, expected 0 to"):
+        Hierarchy(np.array([[0, 1]]), [[0, 1]], [1.0]).merge_levels([0, 9], [1, 1])
+    with pytest.raises(ValueError, match=r"merge_levels: second has shape \(1,\), expected \(2\)"):
+        Hierarchy(np.array([[0, 1]]), [[0, 1]], [1.0]).merge_levels([0, 1], [1])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_ucm_of_the_images_size(seed):
+    tree = _random_hierarchy(seed)
+    double = tree.ucm()
+    ucm = tree.ucm(double_sized=False)
+    assert ucm.shape == tree.regions.shape
+    for r in range(ucm.shape[0]):
+        for c in range(ucm.shape[1]):
+            corner = double[2 * r + 1 : 2 * r + 4, 2 * c + 1 : 2 * c + 4]
+            assert ucm[r, c] == corner.max()
+
+
+def _labels_by_scribbles(tree, scribbles):
+    """Climb from every base region to the lowest node that holds a scribble."""
+    n = tree.n_regions
+    own = []  # (label, votes) of every node, or None
+    for region in range(n):
+        drawn = scribbles[(tree.regions == region) & (scribbles >= 0)]
+        ids, votes = np.unique(drawn, return_counts=True)
+        own.append((ids[votes.argmax()], votes.max()) if len(ids) else None)
+    parents = {}
+    for i, (a, b) in enumerate(tree.merges):
+        parents[a] = parents[b] = n + i
+        one, other = own[a], own[b]
+        if one is None or other is None:
+            own.append(one or other)
+        elif one[0] == other[0]:
+            own.append((one[0], one[1] + other[1]))
+        else:
+            own.append(max(one, other, key=lambda pair: pair[1]))
+    out = np.full(tree.regions.shape, -1)
+    for region in range(n):
+        node = region
+        while own[node] is None and node in parents:
+            node = parents[node]
+        if own[node] is not None:
+            out[tree.regions == region] = own[node][0]
+    return out
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_cut_by_scribbles(seed):
+    tree = _random_hierarchy(seed)
+    rng = np.random.default_rng(seed)
+    for share in (0, 0.02, 0.1, 0.5):
+        labels = rng.choice([0, 3, 7, 2**31 - 1], tree.regions.shape)
+        scribbles = np.where(rng.random(tree.regions.shape) < share, labels, -1)
+        cut = tree.cut(scribbles=scribbles)
+        np.testing.assert_array_equal(cut, _labels_by_scribbles(tree, scribbles))
+        assert cut.dtype == np.int32
+
+
+def test_scribbles_in_order():
+    regions = np.array([[0, 0, 1, 2, 3, 4]])
+    tree = Hierarchy(regions, [[0, 1], [2, 3], [5, 6]], [1, 2, 3])
+    cut = tree.cut(scribbles=np.array([[5, -1, -1, -1, -1, -1]]))
+    assert cut.tolist() == [[5, 5, 5, 5, 5, -1]]  # 4 never merges
+    cut = tree.cut(scribbles=np.array([[-1, -1, 5, 6, -1, 7]]))
+    assert cut.tolist() == [[5, 5, 5, 6, 6, 7]]
+    cut = tree.cut(scribbles=np.array([[5, 5, 6, -1, -1, -1]]))
+    assert cut.tolist() == [[5, 5, 6, 5, 5, -1]]  # two pixels against one
+
+
+@pytest.mark.parametrize(
+    ("scribbles", "error", "words"),
+    [
+        (np.zeros((1, 3), int), ValueError, r"Hierarchy\.cut: scribbles has shape \(1, 3\)"),
+        (np.zeros((1, 2)), TypeError, r"Hierarchy\.cut: scribbles is float64"),
+        (np.full((1, 2), -2), ValueError, r"Hierarchy\.cut: scribbles holds ids from -2"),
+    ],
+)
+def test_bad_scribbles(scribbles, error, words):
+    with pytest.raises(error, match=words):
+        Hierarchy(np.array([[0, 1]]), [[0, 1]], [1.0]).cut(scribbles=scribbles)
+
+
 def test_single_region_and_nothing():
     tree = Hierarchy(np.zeros((2, 3), int), np.zeros((0, 2), int), [])
     assert tree.cut(level=5).tolist() == [[0, 0, 0], [0, 0, 0]]
@@ -159,7 +257,9 @@ def test_single_region_and_nothing():
 
 @pytest.mark.parametrize("options", [{}, {"level": 1, "n_segments": 1}])
 def test_cut_needs_one_option(options):
-    with pytest.raises(ValueError, match=r"expected exactly one of level, n_segments, min_area"):
+    with pytest.raises(
+        ValueError, match=r"expected exactly one of level, n_segments, min_area, scribbles"
+    ):
         _random_hierarchy(0).cut(**options)
 
 
