@@ -1,0 +1,1 @@
+"""Contours between regions, and hierarchies of regions made from them."""
