@@ -21,6 +21,7 @@ from .clustering.mean_shift import mean_shift_filter as mean_shift_filter
 from .clustering.slic import SLICSegmenter as SLICSegmenter
 from .clustering.slic import slic as slic
 from .clustering.superpixels import superpixels as superpixels
+from .contours.gradient_contours import gradient_contours as gradient_contours
 from .contours.oriented_watershed import oriented_watershed as oriented_watershed
 from .files import read_image as read_image
 from .files import read_labels as read_labels
