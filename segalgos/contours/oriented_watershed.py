@@ -20,6 +20,7 @@ __all__ = ["OrientedWatershed", "contour_orientation", "oriented_watershed"]
 
 STRIP = 1 << 15  # pixels
 TOLERANCE = 1.0  # pixels
+SIGMA = 1.5  # pixels, of what smooths a strength before its direction is found
 
 # Kinds of places between pixels: sides of pixels, then corners of pixels.
 OPEN, TRACED = 1, 2  # a contour, before and after it became part of an arc
@@ -318,14 +319,14 @@ class OrientedWatershed:
 
 
 def contour_orientation(
-    strength: ArrayLike, sigma: float = 2.0, *, mask: ArrayLike | None = None
+    strength: ArrayLike, sigma: float = SIGMA, *, mask: ArrayLike | None = None
 ) -> NDArray[np.float32]:
     """Estimate in which direction contours run, from the second derivatives of their strength.
 
     Parameters
     ----------
     strength : (H, W) array_like
-    sigma : float, default=2.0
+    sigma : float, default=1.5
         Standard deviation in pixels of the Gaussian that smooths it first; 0 for none.
     mask : (H, W) array_like of bool, optional
         True where pixels count.
@@ -334,7 +335,8 @@ def contour_orientation(
     -------
     (H, W) float32
         Angle in radians between the contour and the rows, counter-clockwise as one sees the
-        image, from 0 to pi. NaN where the strength bends in no direction more than in others.
+        image, from 0 to pi. NaN where the strength bends up at least as much as down, so that
+        there is no ridge: on flat ground, in valleys and at the foot of a stronger contour.
 
     Raises
     ------
@@ -344,7 +346,7 @@ def contour_orientation(
     Notes
     -----
     The direction in which the second derivative is largest: along a ridge it is about 0,
-    across it is negative.
+    across it is negative. The sum of both says which prevails.
 
     Examples
     --------
@@ -373,7 +375,7 @@ def _orientation(strength, sigma, mask):
     both = (wide[2:, 2:] - wide[2:, :-2] - wide[:-2, 2:] + wide[:-2, :-2]) / 4
     # Along the angle t it is ((c + r) + cos(2 t) (c - r)) / 2 - sin(2 t) b.
     angle = (np.arctan2(-2 * both, columns - rows) / 2) % np.pi
-    angle[(both == 0) & (columns == rows)] = np.nan
+    angle[rows + columns >= 0] = np.nan
     return angle.astype(np.float32)
 
 
@@ -512,7 +514,7 @@ def _transform(strength, orientation, tolerance, mask):
         weigh = partial(_weigh_by_channel, angle, strength, contours)
     else:
         if orientation is None:
-            orientation = _orientation(strength, 2.0, mask)
+            orientation = _orientation(strength, SIGMA, mask)
         weigh = partial(_weigh_by_angle, angle, strength, orientation, contours)
     map_strips(weigh, height, strip)
     graph = region_graph(labels)

@@ -147,6 +147,12 @@ def test_a_line_has_its_own_channel(degrees):
     assert np.abs(np.sin(found - angle)).max() < 0.1
 
 
+def test_a_weak_contour_beside_a_strong_one_keeps_its_strength():
+    strength = np.zeros((9, 20))
+    strength[:, 8], strength[:, 11] = 5, 1
+    np.testing.assert_allclose(oriented_watershed(strength).strength, [5, 5, 1, 1], rtol=1e-5)
+
+
 def test_no_direction_where_all_is_flat():
     assert np.isnan(contour_orientation(np.ones((4, 5)))).all()
     assert contour_orientation(np.ones((1, 1))).shape == (1, 1)
