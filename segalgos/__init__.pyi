@@ -23,6 +23,9 @@ from .clustering.slic import slic as slic
 from .clustering.superpixels import superpixels as superpixels
 from .contours.gradient_contours import gradient_contours as gradient_contours
 from .contours.oriented_watershed import oriented_watershed as oriented_watershed
+from .contours.ucm import UCMSegmenter as UCMSegmenter
+from .contours.ucm import combine_hierarchies as combine_hierarchies
+from .contours.ucm import contour_hierarchy as contour_hierarchy
 from .files import read_image as read_image
 from .files import read_labels as read_labels
 from .files import write_image as write_image

@@ -157,6 +157,16 @@ ENTRIES: tuple[Entry, ...] = (
         "regions cut apart where little holds them together",
     ),
     Entry(
+        "ucm",
+        "UCMSegmenter",
+        "segalgos.contours.ucm",
+        "contours",
+        "partition",
+        2011,
+        "P. Arbelaez et al., Contour detection and hierarchical image segmentation, TPAMI",
+        "regions merged along their weakest contours, cut from the whole hierarchy",
+    ),
+    Entry(
         "graph_cut",
         "GraphCutSegmenter",
         "segalgos.graph.graph_cut",

@@ -36,7 +36,7 @@ def compile_method(name: str) -> None:
     rng = np.random.default_rng(0)
     labels = _labels()
     segmenter = catalog.get_segmenter(name).small()
-    if segmenter.traits.takes_prompts:  # it does nothing without them
+    if segmenter.traits.task == "interactive":  # it does nothing without prompts
         return
     for dtype in (np.uint8, np.float32):
         image = rng.integers(0, 256, (*labels.shape, 3)).astype(dtype)
@@ -45,6 +45,11 @@ def compile_method(name: str) -> None:
             target = Instances.from_labels(labels)
         segmenter.fit(image, target).predict(image, mask=labels == 1)
         segmenter.predict(image)
+    if hasattr(segmenter, "hierarchy"):  # kernels of cuts that it does not use itself
+        hierarchy = segmenter.hierarchy(image)
+        hierarchy.ucm()
+        hierarchy.cut(min_area=2)
+        hierarchy.cut(scribbles=labels)
 
 
 def compile_metrics() -> None:

@@ -59,6 +59,7 @@ GRIDS: dict[str, dict[str, tuple]] = {
     "FelzenszwalbSegmenter": {"scale": (100.0, 300.0, 1000.0)},
     "WatershedSegmenter": {"min_depth": (2.5, 5.0, 10.0)},
     "NormalizedCutsSegmenter": {"max_ncut": (0.002, 0.005, 0.02)},
+    "UCMSegmenter": {"level": (10.0, 16.0, 26.0)},
 }
 
 _METHOD = re.compile(r"\s*([\w.:]+)\s*(?:\[(.*)\])?\s*", re.DOTALL)
