@@ -29,6 +29,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "api_pages",
     "from_code",
+    "hierarchy_slider",
     "learning_curves",
     "net_figures",
 ]
@@ -96,6 +97,7 @@ html_sidebars = {
     for page in (
         "guide",
         "choosing",
+        "contours",
         "benchmark",
         "results",
         "cityscapes",

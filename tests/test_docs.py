@@ -63,6 +63,12 @@ def test_pages_of_nets(page, tmp_path, monkeypatch):
     assert python_blocks(f"nets/{page}.md")
 
 
+def test_contours():
+    module = run_blocks("contours.md")
+    assert module.coarse.max() == 4
+    assert len(np.unique(module.mine)) == 20
+
+
 def test_formats(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     module = run_blocks("formats.md")
