@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from segalgos._random_kernels import draw_fraction
 from segalgos.pixels._binning import N_BINS
-from segalgos.pixels._random import draw_fraction
 
 __all__ = [
     "FEW",

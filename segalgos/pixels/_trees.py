@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from segalgos._random_kernels import draw_below
 from segalgos.pixels._binning import N_BINS
-from segalgos.pixels._random import draw_below
 from segalgos.pixels._splits import (
     FEW,
     best_boundary,

@@ -10,10 +10,10 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state, compute_sample_weight
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from segalgos._random_kernels import draw_bootstrap
 from segalgos.checks import check_bool, check_class_weight, check_int
 from segalgos.parallel import map_items, map_strips
 from segalgos.pixels._binning import BinnedRows, bin_rows
-from segalgos.pixels._random import draw_bootstrap
 from segalgos.pixels._trees import grow
 from segalgos.pixels._walk import Walkable, add_votes
 
