@@ -1,0 +1,355 @@
+"""Votes of structured trees: each answers with a small label map, fitted to the image or not."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from segalgos.contours._edge_channels import CELL, N_CHANNELS, PADDING, Channels
+from segalgos.contours._structured_patches import LABEL, PATCH, edges_of
+from segalgos.parallel import map_strips
+
+__all__ = ["Answers", "count_votes"]
+
+# Of the label patch's first row and column, in pixels from those of the patch.
+TO_LABEL = PADDING - LABEL // 2
+WIDE, NO_LABEL = LABEL + 2, 255
+MOST_ROUNDS = 2  # of fitting; round r changes pixels up to r away from a contour
+ROWS_A_STRIP = 16
+
+
+class Answers:
+    """Label patches of leaves, laid out for voting.
+
+    Parameters
+    ----------
+    patches : (n, LABEL * LABEL) uint8
+        Labels of each, below NO_LABEL.
+
+    Attributes
+    ----------
+    wide : (n, WIDE * WIDE) uint8
+        The patches with NO_LABEL around.
+    edges : (n, WIDE * WIDE) uint8
+        1 where they touch another label.
+    near : (n_near,) uint16
+        For each patch, the pixels of `wide` near its contours, the nearest first.
+    ends : (n + 1, MOST_ROUNDS + 1) int32
+        Where in `near` those of patch i that are nearer than 1, 2 ... end, in row i + 1. The first
+        begins where the last of row i ends.
+    runs : (n_runs, 4) uint8
+        Row, first column, last column and label of runs of pixels.
+    run_ends : (n + 1,) int32
+        Where in `runs` those of patch i end, in element i + 1.
+    """
+
+    def __init__(self, patches: NDArray[np.uint8]):
+        n = len(patches)
+        patches = patches.reshape(n, LABEL, LABEL)
+        around = (0, 0), (1, 1), (1, 1)
+        self.wide = np.pad(patches, around, constant_values=NO_LABEL).reshape(n, -1)
+        reached = edges_of(patches)
+        self.edges = np.pad(reached, around).reshape(n, -1).astype(np.uint8)
+        distance = np.full(reached.shape, 255, np.uint8)
+        for level in range(MOST_ROUNDS + 1):
+            distance[reached & (distance == 255)] = level
+            reached = _grow(reached)
+        distance = np.pad(distance, around, constant_values=255).reshape(n, -1)
+        n_near = np.stack([(distance <= k).sum(axis=1) for k in range(MOST_ROUNDS + 1)], axis=1)
+        order = np.argsort(distance, axis=1, kind="stable").astype(np.uint16)
+        self.near = order[np.arange(WIDE * WIDE) < n_near[:, -1:]]
+        self.ends = np.zeros((n + 1, MOST_ROUNDS + 1), np.int32)
+        self.ends[1:] = (np.cumsum(n_near[:, -1]) - n_near[:, -1])[:, None] + n_near
+
+        begins = np.ones(patches.shape, bool)
+        begins[:, :, 1:] = patches[:, :, 1:] != patches[:, :, :-1]
+        _, row, column = np.nonzero(begins)
+        last = np.roll(column, -1) - 1
+        last[last < 0] = LABEL - 1
+        self.runs = np.stack([row, column, last, patches[begins]], axis=1).astype(np.uint8)
+        self.run_ends = np.append(0, np.cumsum(begins.sum(axis=(1, 2)))).astype(np.int32)
+
+
+def _grow(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Add the pixels above, below and beside, in masks (n, H, W)."""
+    grown = masks.copy()
+    grown[:, 1:] |= masks[:, :-1]
+    grown[:, :-1] |= masks[:, 1:]
+    grown[:, :, 1:] |= masks[:, :, :-1]
+    grown[:, :, :-1] |= masks[:, :, 1:]
+    return grown
+
+
+@njit(nogil=True, cache=True)
+def _find_leaves(both, is_there, root, nodes, bases, stride, open_, leaves):
+    """Walk from a root to a leaf from many places at a time, a step each in turn.
+
+    So the processor waits for the memory of several at once.
+
+    Parameters
+    ----------
+    both : (2 * h * w * N_CHANNELS,) uint8
+        The fine channels, then the coarse ones.
+    is_there : int
+        Where the coarse ones begin.
+    root : int
+    nodes : (n_nodes, 4) int32
+        As in `count_votes`.
+    bases : (m,) int32
+        The first value of each patch.
+    stride : int
+        Values of a row.
+    open_ : (m,) int32, overwritten
+    leaves : (m,) int32, overwritten
+        The patch that each leaf answers with.
+    """
+    n_open = bases.shape[0]
+    for k in range(n_open):
+        open_[k] = k
+        leaves[k] = root
+    while n_open:
+        n_left = 0
+        for k in range(n_open):
+            one = open_[k]
+            node = leaves[one]
+            place, other, child = nodes[node, 0], nodes[node, 1], nodes[node, 3]
+            # All ones if the feature is a difference, of coarse channels; no branch to guess.
+            is_change = ~(other >> 31)
+            base = bases[one]
+            at = base + (place >> 16) * stride + (place & 0xFFFF) + (is_there & is_change)
+            to = base + (other >> 16) * stride + (other & 0xFFFF) + is_there
+            value = np.int32(both[at]) - (np.int32(both[to & is_change]) & is_change)
+            is_leaf = child < 0
+            leaves[one] = ~child if is_leaf else child + (value > nodes[node, 2])
+            open_[n_left] = one
+            n_left += not is_leaf
+        n_open = n_left
+
+
+@njit(nogil=True, cache=True)
+def _average_colours(runs, lines, top, left, means, counts):
+    """Average the colours below each label of a patch.
+
+    Parameters
+    ----------
+    runs : (n_runs, 4) uint8
+        Those of the patch.
+    lines : (H, W + 1, 4) float32
+        Sums of the colours of a row before each pixel, and 0.
+    top, left : int
+        The patch's first pixel.
+    means : (NO_LABEL, 4) float32, overwritten in part
+    counts : (NO_LABEL,) int32
+        Zeros, and left so.
+    """
+    for r in range(runs.shape[0]):
+        label = runs[r, 3]
+        for c in range(4):
+            means[label, c] = 0
+    for r in range(runs.shape[0]):
+        label, y = runs[r, 3], top + runs[r, 0]
+        begin, end = left + runs[r, 1], left + runs[r, 2] + 1
+        counts[label] += end - begin
+        for c in range(4):
+            means[label, c] += lines[y, end, c] - lines[y, begin, c]
+    for r in range(runs.shape[0]):
+        label = runs[r, 3]
+        if counts[label]:
+            share = np.float32(1) / np.float32(counts[label])
+            for c in range(4):
+                means[label, c] *= share
+            counts[label] = 0
+
+
+@njit(nogil=True, cache=True)
+def _distance(lab, y, x, means, label):
+    total = np.float32(0)
+    for c in range(3):
+        total += (lab[y, x, c] - means[label, c]) ** 2
+    return total
+
+
+@njit(nogil=True, cache=True)
+def _fit_to_colours(labels, near, lab, top, left, means, spare):
+    """Give pixels the label above, below, beside or their own whose mean colour suits best.
+
+    Parameters
+    ----------
+    labels : (WIDE * WIDE,) uint8, overwritten in part
+    near : (n,) uint16
+        The pixels.
+    lab : (H, W, 3) float32
+    top, left : int
+        The patch's first pixel in `lab`.
+    means : (NO_LABEL, 4) float32
+    spare : (WIDE * WIDE,) uint8, overwritten in part
+    """
+    for at in near:
+        own = labels[at]
+        best_label = own
+        best = np.float32(-1)
+        for step in (-WIDE, -1, 1, WIDE):
+            other = labels[at + step]
+            if other != own and other != best_label and other != NO_LABEL:
+                y, x = top + at // WIDE - 1, left + at % WIDE - 1
+                if best < 0:
+                    best = _distance(lab, y, x, means, own)
+                distance = _distance(lab, y, x, means, other)
+                if distance < best:
+                    best, best_label = distance, other
+        spare[at] = best_label
+    for at in near:
+        labels[at] = spare[at]
+
+
+@njit(nogil=True, cache=True)
+def _find_edges(labels, edges):
+    """Mark pixels of a patch that touch another label.
+
+    Parameters
+    ----------
+    labels : (WIDE * WIDE,) uint8
+    edges : (WIDE * WIDE,) uint8, overwritten but for the border
+    """
+    for k in range(WIDE, WIDE * (WIDE - 1)):
+        own = labels[k]
+        above, before = labels[k - WIDE], labels[k - 1]
+        below, after = labels[k + WIDE], labels[k + 1]
+        edges[k] = (
+            ((above != own) & (above != NO_LABEL))
+            | ((below != own) & (below != NO_LABEL))
+            | ((before != own) & (before != NO_LABEL))
+            | ((after != own) & (after != NO_LABEL))
+        )
+
+
+@njit(nogil=True, cache=True)
+def _count(
+    both, width, lab, lines, nodes, roots, n_evaluated, n_rounds, answers, votes, first, last
+):
+    """Count the votes of patches whose first row is one from `first` to `last`.
+
+    Parameters
+    ----------
+    both : (2 * h * width * N_CHANNELS,) uint8
+        As in `_find_leaves`.
+    width : int
+        Cells of a row.
+    lab : (H, W, 3) float32
+    lines : (H, W + 1, 4) float32
+        As in `_average_colours`.
+    nodes, roots, n_evaluated, n_rounds : as in `count_votes`
+    answers : tuple of ndarray
+        `wide`, `edges`, `near`, `ends`, `runs` and `run_ends` of `Answers`.
+    votes : (CELL * (last - first - 1) + LABEL, W) uint16, added to
+        From the first row of the first label patch.
+    """
+    wide, all_edges, near, ends, runs, run_ends = answers
+    stride = width * N_CHANNELS
+    n_columns, n_trees = width - PATCH + 1, roots.shape[0]
+    means, counts = np.zeros((NO_LABEL, 4), np.float32), np.zeros(NO_LABEL, np.int32)
+    labels, spare = np.empty(WIDE * WIDE, np.uint8), np.empty(WIDE * WIDE, np.uint8)
+    edges = np.zeros(WIDE * WIDE, np.uint8)
+    bases, open_ = np.empty(n_columns, np.int32), np.empty(n_columns, np.int32)
+    leaves = np.empty((n_trees, n_columns), np.int32)
+    for i in range(first, last):
+        for tree in range(n_trees):
+            n_places = 0
+            for j in range(n_columns):  # where it is asked
+                if (tree - (i + j) * n_evaluated) % n_trees < n_evaluated:
+                    bases[n_places] = i * stride + j * N_CHANNELS
+                    n_places += 1
+            here = leaves[tree, :n_places]
+            places = bases[:n_places]
+            _find_leaves(both, both.shape[0] // 2, roots[tree], nodes, places, stride, open_, here)
+            top, row = i * CELL + TO_LABEL, (i - first) * CELL
+            for k in range(n_places):
+                patch = here[k]
+                begin = ends[patch, MOST_ROUNDS]
+                if ends[patch + 1, 0] == begin:
+                    continue  # no contour
+                left = (places[k] - i * stride) // N_CHANNELS * CELL + TO_LABEL
+                drawn = all_edges[patch]
+                if n_rounds:
+                    own_runs = runs[run_ends[patch] : run_ends[patch + 1]]
+                    _average_colours(own_runs, lines, top, left, means, counts)
+                    labels[:] = wide[patch]
+                    for level in range(n_rounds):
+                        reached = near[begin : ends[patch + 1, level]]
+                        _fit_to_colours(labels, reached, lab, top, left, means, spare)
+                    _find_edges(labels, edges)
+                    drawn = edges
+                for y in range(LABEL):
+                    line = votes[row + y, left : left + LABEL]
+                    source = drawn[(y + 1) * WIDE + 1 : (y + 1) * WIDE + 1 + LABEL]
+                    for x in range(LABEL):
+                        line[x] += source[x]
+
+
+def count_votes(
+    channels: Channels,
+    nodes: NDArray[np.int32],
+    roots: NDArray[np.int32],
+    n_evaluated: int,
+    n_rounds: int,
+    answers: Answers,
+) -> NDArray[np.float32]:
+    """Let trees vote for contours.
+
+    Parameters
+    ----------
+    channels : Channels
+    nodes : (n_nodes, 4) int32
+        Two places as `feature_places` has them, threshold and left child, which the right one
+        follows; in a leaf, the complement of its patch.
+    roots : (n_trees,) int32
+    n_evaluated : int
+        Trees asked at each cell; neighbours ask others.
+    n_rounds : int
+        Rounds in which patches are fitted to the image, at most MOST_ROUNDS.
+    answers : Answers
+
+    Returns
+    -------
+    (h * CELL - 2 * PADDING, w * CELL - 2 * PADDING) float32
+        Part of the patches over a pixel that have a contour there.
+    """
+    height, width = channels.lab.shape[:2]
+    lines = np.zeros((height, width + 1, 4), np.float32)
+    np.cumsum(channels.lab, axis=1, out=lines[:, 1:, :3])
+    both = np.concatenate([channels.fine.ravel(), channels.coarse.ravel()])
+    laid_out = (
+        answers.wide,
+        answers.edges,
+        answers.near,
+        answers.ends,
+        answers.runs,
+        answers.run_ends,
+    )
+
+    def one_strip(first: int, last: int) -> NDArray[np.uint16]:
+        votes = np.zeros((CELL * (last - first - 1) + LABEL, width), np.uint16)
+        _count(
+            both,
+            channels.fine.shape[1],
+            channels.lab,
+            lines,
+            nodes,
+            roots,
+            n_evaluated,
+            n_rounds,
+            laid_out,
+            votes,
+            first,
+            last,
+        )
+        return votes
+
+    total = np.zeros((height, width), np.float32)
+    n_rows = len(channels.fine) - PATCH + 1
+    for k, votes in enumerate(map_strips(one_strip, n_rows, ROWS_A_STRIP)):
+        begin = CELL * k * ROWS_A_STRIP + TO_LABEL
+        total[begin : begin + len(votes)] += votes
+    inner = total[PADDING : height - PADDING, PADDING : width - PADDING]
+    return inner / np.float32((LABEL // CELL) ** 2 * n_evaluated)
