@@ -1,18 +1,17 @@
 from . import (
     aji,
-    boundary,
     cityscapes,
     coco,
     contingency,
     instances,
     interactive,
+    outlines,
     panoptic,
     regions,
     semantic,
     superpixels,
 )
 from .aji import aji_counts, aji_scores, aji_scores_from_counts
-from .boundary import boundary_iou, boundary_of
 from .cityscapes import (
     CityscapesCounts,
     cityscapes_counts,
@@ -23,6 +22,7 @@ from .coco import coco_average_precision
 from .contingency import ContingencyTable, contingency_table
 from .instances import instance_counts, instance_scores, instance_scores_from_counts
 from .interactive import click_scores, object_iou
+from .outlines import boundary_iou, boundary_of
 from .panoptic import (
     PanopticMap,
     panoptic_counts,
@@ -48,7 +48,6 @@ __all__ = [
     "aji_scores_from_counts",
     "best_class_labels",
     "best_overlaps",
-    "boundary",
     "boundary_iou",
     "boundary_of",
     "cityscapes",
@@ -66,6 +65,7 @@ __all__ = [
     "instances",
     "interactive",
     "object_iou",
+    "outlines",
     "panoptic",
     "panoptic_counts",
     "panoptic_scores",

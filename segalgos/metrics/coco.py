@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from segalgos import rle
 from segalgos._rle_kernels import areas_of, boxes_of, mask_iou, rims_of
-from segalgos.metrics.boundary import DILATION, rim_widths
+from segalgos.metrics.outlines import DILATION, rim_widths
 from segalgos.parallel import map_items, map_strips
 
 __all__ = ["coco_average_precision"]
