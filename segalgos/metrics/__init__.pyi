@@ -5,6 +5,7 @@ from . import (
     contingency,
     instances,
     interactive,
+    levels,
     outlines,
     panoptic,
     regions,
@@ -22,6 +23,7 @@ from .coco import coco_average_precision
 from .contingency import ContingencyTable, contingency_table
 from .instances import instance_counts, instance_scores, instance_scores_from_counts
 from .interactive import click_scores, object_iou
+from .levels import LevelCounts, level_counts, level_scores, level_scores_from_counts
 from .outlines import boundary_iou, boundary_of
 from .panoptic import (
     PanopticMap,
@@ -41,6 +43,7 @@ from .superpixels import superpixel_scores
 __all__ = [
     "CityscapesCounts",
     "ContingencyTable",
+    "LevelCounts",
     "PanopticMap",
     "aji",
     "aji_counts",
@@ -64,6 +67,10 @@ __all__ = [
     "instance_scores_from_counts",
     "instances",
     "interactive",
+    "level_counts",
+    "level_scores",
+    "level_scores_from_counts",
+    "levels",
     "object_iou",
     "outlines",
     "panoptic",

@@ -145,6 +145,62 @@ def tabulate(labels: np.ndarray, truth: np.ndarray) -> ContingencyTable:
     return ContingencyTable(label_ids, truth_ids, rows, columns, counts)
 
 
+def merge_labels(table: ContingencyTable, ids: np.ndarray) -> ContingencyTable:
+    """Count anew after labels were given other ids, some of them the same.
+
+    Parameters
+    ----------
+    table : ContingencyTable
+    ids : (n_labels,) int array
+        New id of each of ``table.label_ids``, -1 or more.
+
+    Returns
+    -------
+    ContingencyTable
+
+    Notes
+    -----
+    The pixels are not looked at again: O(n_pairs log(n_pairs)) time, and O(n_pairs) if the new
+    table is not much emptier than this one.
+    """
+    label_ids, rows = rank_ids(ids)
+    n_truth = table.truth_ids.size
+    n_cells = label_ids.size * n_truth
+    cells = rows[table.rows] * n_truth + table.columns
+    if n_cells <= max(16 * cells.size, 1 << 16):
+        dense = _sums(cells, table.counts, n_cells)
+        cells = np.flatnonzero(dense)
+        counts = dense[cells]
+    else:
+        cells, places = np.unique(cells, return_inverse=True)
+        counts = _sums(places, table.counts, cells.size)
+    rows, columns = np.divmod(cells, max(n_truth, 1))
+    return ContingencyTable(label_ids, table.truth_ids, rows, columns, counts)
+
+
+def rank_ids(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """List the ids that occur, without sorting where they are small.
+
+    Parameters
+    ----------
+    ids : (n,) int array
+        -1 or more.
+
+    Returns
+    -------
+    different : (n_different,) int64 array
+        Ascending.
+    ranks : (n,) int64 array
+        Place of each id in `different`.
+    """
+    n_places = largest_id(ids) + 2
+    if n_places > max(16 * ids.size, 1 << 16):
+        return np.unique(ids, return_inverse=True)
+    occurs = np.zeros(n_places, bool)
+    occurs[ids + 1] = True
+    return np.flatnonzero(occurs) - 1, (np.cumsum(occurs) - 1)[ids + 1]
+
+
 @njit(nogil=True, cache=True)
 def _count_dense(labels, truth, counts):
     """Count pairs into a dense table.

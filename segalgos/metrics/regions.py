@@ -13,6 +13,7 @@ from .contingency import (
     check_same_shape,
     largest_id,
     list_maps,
+    rank_ids,
     tabulate,
 )
 
@@ -121,7 +122,7 @@ def region_scores_from_tables(tables: Sequence[ContingencyTable]) -> dict[str, f
         "voi_oversegmentation": voi_over,
         "voi_undersegmentation": voi_under,
         "adjusted_rand_index": float(mean_of_defined(adjusted_rand)),
-        "n_regions": int(np.unique(np.concatenate([t.label_ids for t in tables])).size),
+        "n_regions": int(rank_ids(np.concatenate([t.label_ids for t in tables]))[0].size),
     }
 
 
