@@ -60,6 +60,8 @@ def compile_metrics() -> None:
     metrics.region_scores(labels, labels)
     metrics.semantic_scores(labels, labels, 2)
     metrics.instance_scores(labels, labels)
+    contours = np.where(metrics.partition_boundaries(labels), 0.5, 0.0)
+    metrics.evaluate_hierarchies([contours], [labels])
 
 
 def _labels():

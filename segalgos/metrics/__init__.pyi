@@ -1,5 +1,6 @@
 from . import (
     aji,
+    boundaries,
     cityscapes,
     coco,
     contingency,
@@ -13,6 +14,14 @@ from . import (
     superpixels,
 )
 from .aji import aji_counts, aji_scores, aji_scores_from_counts
+from .boundaries import (
+    BoundaryCounts,
+    boundary_counts,
+    boundary_scores,
+    boundary_scores_from_counts,
+    evaluate_hierarchies,
+    partition_boundaries,
+)
 from .cityscapes import (
     CityscapesCounts,
     cityscapes_counts,
@@ -41,6 +50,7 @@ from .semantic import semantic_counts, semantic_scores, semantic_scores_from_cou
 from .superpixels import superpixel_scores
 
 __all__ = [
+    "BoundaryCounts",
     "CityscapesCounts",
     "ContingencyTable",
     "LevelCounts",
@@ -51,8 +61,12 @@ __all__ = [
     "aji_scores_from_counts",
     "best_class_labels",
     "best_overlaps",
+    "boundaries",
+    "boundary_counts",
     "boundary_iou",
     "boundary_of",
+    "boundary_scores",
+    "boundary_scores_from_counts",
     "cityscapes",
     "cityscapes_counts",
     "cityscapes_scores",
@@ -62,6 +76,7 @@ __all__ = [
     "coco_average_precision",
     "contingency",
     "contingency_table",
+    "evaluate_hierarchies",
     "instance_counts",
     "instance_scores",
     "instance_scores_from_counts",
@@ -77,6 +92,7 @@ __all__ = [
     "panoptic_counts",
     "panoptic_scores",
     "panoptic_scores_from_counts",
+    "partition_boundaries",
     "region_scores",
     "region_scores_from_tables",
     "regions",
