@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from segalgos.console import BAD_INPUT, Json, emit, err, say
+from segalgos.console import BAD_INPUT, Json, emit, err, print_table, say
 
 if TYPE_CHECKING:
     from segalgos.datasets import Info
@@ -38,7 +37,7 @@ def data_list(
     for info, place in found:
         cells = (info.name, info.task, ", ".join(info.splits), info.size, info.licence)
         table.add_row(*cells, info.source, place or "no")
-    _print(table)
+    print_table(table)
 
 
 def _table(*titles: str) -> Table:
@@ -46,13 +45,6 @@ def _table(*titles: str) -> Table:
     for title in titles:
         table.add_column(title, overflow="fold")
     return table
-
-
-def _print(table: Table) -> None:
-    console = Console()
-    if not console.is_terminal:
-        console.width = 160
-    console.print(table)
 
 
 def place_of(info: Info, root: Path | None) -> str | None:
@@ -125,7 +117,7 @@ def data_weights(as_json: Json = False) -> None:
         size = f"{weights.n_bytes / 1e6:.0f}"
         cells = (weights.name, weights.summary, weights.method, size, weights.licence)
         table.add_row(*cells, weights.url)
-    _print(table)
+    print_table(table)
 
 
 @data_app.command("verify")

@@ -7,8 +7,19 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
-__all__ = ["BAD_INPUT", "INTERRUPTED", "PARTIAL", "USAGE", "Json", "emit", "err", "say"]
+__all__ = [
+    "BAD_INPUT",
+    "INTERRUPTED",
+    "PARTIAL",
+    "USAGE",
+    "Json",
+    "emit",
+    "err",
+    "print_table",
+    "say",
+]
 
 USAGE, PARTIAL, BAD_INPUT, INTERRUPTED = 2, 3, 4, 130
 
@@ -35,3 +46,16 @@ def say(text: str) -> None:
     text : str
     """
     err.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_table(table: Table) -> None:
+    """Print a table as a result, wide enough for files and pipes.
+
+    Parameters
+    ----------
+    table : rich.table.Table
+    """
+    console = Console()
+    if not console.is_terminal:
+        console.width = 160
+    console.print(table)

@@ -18,7 +18,7 @@ from segalgos.datasets._files import (
 from segalgos.datasets.base import Dataset, Info, Sample
 from segalgos.files import read_image
 
-__all__ = ["INFO", "load"]
+__all__ = ["INFO", "image_names", "load"]
 
 INFO = Info(
     name="bsds500",
@@ -67,10 +67,7 @@ def load(*, split: str = "train", root: str | Path | None = None) -> Dataset:
     .. [1] P. Arbelaez, M. Maire, C. Fowlkes, J. Malik, "Contour Detection and Hierarchical
        Image Segmentation", IEEE TPAMI 33(5), 898-916, 2011.
     """
-    folder = require_folder(INFO, root)
-    folder = folder / "data" if (folder / "data").is_dir() else folder
-    present = [s for s in INFO.splits if (folder / "images" / s).is_dir()]
-    require_split(INFO, split, present, folder)
+    folder = _find_split(split, root)
     annotations = folder / "groundTruth" / split
     pairs = pair_files(
         INFO,
@@ -78,6 +75,37 @@ def load(*, split: str = "train", root: str | Path | None = None) -> Dataset:
         lambda image: annotations / f"{image.stem}.mat",
     )
     return Dataset(partial(_read, pairs), range(len(pairs)), INFO, split, (), ("partition",))
+
+
+def image_names(*, split: str = "train", root: str | Path | None = None) -> list[str]:
+    """List the names of the images, without reading any.
+
+    Parameters
+    ----------
+    split : {"train", "val", "test"}
+    root : path, optional
+        As for `load`.
+
+    Returns
+    -------
+    list of str
+        In the order of the samples.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the set or the split is not here.
+    """
+    return [path.stem for path in list_images(_find_split(split, root) / "images" / split)]
+
+
+def _find_split(split: str, root: str | Path | None) -> Path:
+    """The folder that holds ``images`` and ``groundTruth`` with that split."""
+    folder = require_folder(INFO, root)
+    folder = folder / "data" if (folder / "data").is_dir() else folder
+    present = [s for s in INFO.splits if (folder / "images" / s).is_dir()]
+    require_split(INFO, split, present, folder)
+    return folder
 
 
 def _read(pairs: list[tuple[Path, Path]], index: int) -> Sample:
