@@ -21,7 +21,18 @@ from rich.table import Table
 
 from segalgos import catalog, files
 from segalgos.cli_data import data_app, place_of
-from segalgos.console import BAD_INPUT, INTERRUPTED, PARTIAL, USAGE, Json, emit, err, say
+from segalgos.cli_eval import eval_app
+from segalgos.console import (
+    BAD_INPUT,
+    INTERRUPTED,
+    PARTIAL,
+    USAGE,
+    Json,
+    emit,
+    err,
+    print_table,
+    say,
+)
 
 app = typer.Typer(
     name="segalgos",
@@ -32,6 +43,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.add_typer(data_app, name="data", no_args_is_help=True)
+app.add_typer(eval_app, name="eval", no_args_is_help=True)
 
 # typer carries a copy of click in newer versions, so its base error has no public name.
 UsageProblem = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -516,10 +528,7 @@ def _print_rows(rows: list[list[str]], bold: int | None = None) -> None:
         table.add_column(title, justify="right" if "IoU" in title else "left")
     for i, row in enumerate(rows[1:]):
         table.add_row(*map(escape, row), style="bold" if i == bold else None)
-    console = Console()
-    if not console.is_terminal:
-        console.width = 160
-    console.print(table)
+    print_table(table)
 
 
 def _score_with_progress(room, predictions, root, split, ids) -> tuple[int, dict]:
