@@ -24,6 +24,7 @@ from .clustering.superpixels import superpixels as superpixels
 from .contours.gradient_contours import gradient_contours as gradient_contours
 from .contours.oriented_watershed import oriented_watershed as oriented_watershed
 from .contours.structured_forest import StructuredForest as StructuredForest
+from .contours.textons import textons as textons
 from .contours.thinning import non_maximum_suppression as non_maximum_suppression
 from .contours.ucm import UCMSegmenter as UCMSegmenter
 from .contours.ucm import combine_hierarchies as combine_hierarchies

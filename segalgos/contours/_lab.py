@@ -1,0 +1,41 @@
+"""Planes of CIE Lab, of colour images and of grey ones."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segalgos.color import rgb_to_lab
+
+__all__ = ["lab_planes"]
+
+
+def lab_planes(image: NDArray, data_range: float, caller: str) -> NDArray[np.float32]:
+    """Convert an image to CIE Lab, or a grey one to its L.
+
+    Parameters
+    ----------
+    image : (H, W, 1) or (H, W, 3) uint8 or float32
+    data_range : float
+        Value of white.
+    caller : str
+        For the message.
+
+    Returns
+    -------
+    (1, H, W) or (3, H, W) float32
+
+    Raises
+    ------
+    ValueError
+        If it has another number of channels.
+    """
+    n_channels = image.shape[2]
+    if n_channels not in (1, 3):
+        raise ValueError(
+            f"{caller}: image has {n_channels} channels, expected 1 (grey) or 3 (RGB): choose "
+            "among them first, for instance image[..., :3]."
+        )
+    if n_channels == 1:
+        return rgb_to_lab(np.repeat(image, 3, axis=2), data_range, channels_first=True)[:1]
+    return rgb_to_lab(image, data_range, channels_first=True)
