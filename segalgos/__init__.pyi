@@ -24,6 +24,7 @@ from .clustering.superpixels import superpixels as superpixels
 from .contours.gradient_contours import gradient_contours as gradient_contours
 from .contours.gradients import PbGradients as PbGradients
 from .contours.gradients import pb_gradients as pb_gradients
+from .contours.multiscale_pb import multiscale_pb as multiscale_pb
 from .contours.oriented_watershed import oriented_watershed as oriented_watershed
 from .contours.structured_forest import StructuredForest as StructuredForest
 from .contours.textons import textons as textons

@@ -632,9 +632,9 @@ def warmup() -> None:
     """Compile every kernel once, so that later first calls are fast."""
     from rich.progress import Progress
 
-    from segalgos.warmup import warm_up
+    from segalgos.warmup import CONTOURS, warm_up
 
-    names = [entry.key for entry in catalog.ENTRIES if entry.installed]
+    names = [CONTOURS, *(entry.key for entry in catalog.ENTRIES if entry.installed)]
     started = time.perf_counter()
     with Progress(console=err, transient=True) as progress:
         task = progress.add_task("compiling", total=len(names) + 1)

@@ -20,9 +20,9 @@ from segalgos import catalog
 from segalgos.parallel import map_items, n_threads
 from segalgos.results import Instances
 
-__all__ = ["compile_method", "compile_metrics", "warm_up"]
+__all__ = ["compile_contours", "compile_method", "compile_metrics", "warm_up"]
 
-METRICS = "metrics"
+METRICS, CONTOURS = "metrics", "contours"
 
 
 def compile_method(name: str) -> None:
@@ -64,6 +64,16 @@ def compile_metrics() -> None:
     metrics.evaluate_hierarchies([contours], [labels])
 
 
+def compile_contours() -> None:
+    """Find contours of tiny images, of 8 bits and of floats."""
+    from segalgos.contours.multiscale_pb import multiscale_pb
+    from segalgos.contours.thinning import non_maximum_suppression
+
+    image = np.random.default_rng(0).integers(0, 256, (24, 24, 3)).astype(np.uint8)
+    non_maximum_suppression(multiscale_pb(image))
+    multiscale_pb(image.astype(np.float32), mask=_labels() == 1)
+
+
 def _labels():
     labels = np.zeros((24, 24), np.int32)
     labels[:, 12:] = 1
@@ -78,7 +88,7 @@ def warm_up(
     Parameters
     ----------
     names : sequence of str
-        Of the catalogue.
+        Of the catalogue, or "contours": those functions that no method calls.
     on_done : callable
         Told each name, on any thread.
 
@@ -129,6 +139,8 @@ if __name__ == "__main__":
     for name in sys.argv[1:]:
         if name == METRICS:
             compile_metrics()
+        elif name == CONTOURS:
+            compile_contours()
         else:
             compile_method(name)
         sys.stdout.write(f"compiled {name}\n")
