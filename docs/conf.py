@@ -101,6 +101,7 @@ html_sidebars = {
         "benchmark",
         "results",
         "cityscapes",
+        "contour_gradients",
         "data",
         "command_line",
         "own_segmenter",

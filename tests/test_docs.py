@@ -69,6 +69,12 @@ def test_contours():
     assert len(np.unique(module.mine)) == 20
 
 
+def test_contour_gradients():
+    module = run_blocks("contour_gradients.md")
+    assert module.strengths.shape == (8, 120, 160)
+    assert 0 < (module.thin > 0.5).mean() < 0.2
+
+
 def test_formats(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     module = run_blocks("formats.md")
