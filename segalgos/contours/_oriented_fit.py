@@ -89,8 +89,8 @@ def _weigh_window(window, n_columns, reach, offsets, weights, out):
     Parameters
     ----------
     window : (n,) float32
-        Rows of `n_columns` values, `reach` more on all sides than the strip has, and a chunk
-        of anything behind them.
+        Rows of `n_columns` values, `reach` more on all sides than the strip has, and behind them
+        a chunk and twice `reach` of anything: so far the last chunk may look.
     n_columns, reach : int
     offsets, weights : as in `_weigh`
     out : (n_rows, W) float32, overwritten
@@ -147,7 +147,8 @@ def fit_parabolas(strengths: NDArray[np.float32], radius: int) -> NDArray[np.flo
         k, top = item
         bottom = min(top + STRIP, height)
         part = slice(top, bottom + 2 * radius)
-        window = np.zeros((bottom - top + 2 * radius) * len(columns) + CHUNK, np.float32)
+        n_values = (bottom - top + 2 * radius) * len(columns)
+        window = np.zeros(n_values + CHUNK + 2 * radius, np.float32)
         _lay_out(strengths, k, rows[part], columns, swapped_rows[part], swapped_columns, window)
         places, weights = _taps(radius, k)
         fill = -len(weights) % 4

@@ -62,8 +62,8 @@ def _filter_strip(window, n_columns, reach, offsets, weights, starts, out):
     Parameters
     ----------
     window : (n,) float32
-        Rows of `n_columns` values, `reach` more on all sides than the strip has, and a chunk
-        of anything behind them.
+        Rows of `n_columns` values, `reach` more on all sides than the strip has, and behind them
+        a chunk and twice `reach` of anything: so far the last chunk may look.
     n_columns, reach : int
     offsets : (n_taps,) int64
         Between places of the window.
@@ -103,8 +103,9 @@ def _responses(plane: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     out = np.empty((*plane.shape, N_FILTERS), np.float32)
 
     def work(top, bottom):
-        window = np.zeros((bottom - top + 2 * reach) * n_columns + CHUNK, np.float32)
-        window[:-CHUNK] = padded[top : bottom + 2 * reach].ravel()
+        rows = padded[top : bottom + 2 * reach]
+        window = np.zeros(rows.size + CHUNK + 2 * reach, np.float32)
+        window[: rows.size] = rows.ravel()
         _filter_strip(window, n_columns, reach, offsets, weights, starts, out[top:bottom])
 
     map_strips(work, len(plane), STRIP)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from segalgos.contours import _oriented_fit as module
 from segalgos.contours._oriented_fit import fit_parabolas
 from segalgos.parallel import thread_limit
 
@@ -46,6 +47,22 @@ def test_mirrored_beyond_the_borders():
 def test_constant_stays(shape):
     strengths = np.full((8, *shape), 0.25, np.float32)
     np.testing.assert_allclose(fit_parabolas(strengths, 10), 0.25, atol=1e-6)
+
+
+@pytest.mark.parametrize("width", [980, 987, 995, 1004])
+def test_the_last_chunk_looks_at_nothing_beyond_its_window(width, monkeypatch):
+    calls = []
+
+    def check(window, n_columns, reach, offsets, weights, out):
+        first = reach * (n_columns + 1)
+        last = first + (out.shape[0] * n_columns - 1) // module.CHUNK * module.CHUNK
+        assert first + offsets.min() >= 0
+        assert last + offsets.max() + module.CHUNK <= window.size
+        calls.append(width)
+
+    monkeypatch.setattr(module, "_weigh_window", check)
+    fit_parabolas(np.zeros((8, 1, width), np.float32), 20)
+    assert len(calls) == 8
 
 
 def test_a_noisy_ridge_becomes_smooth_and_keeps_its_height():

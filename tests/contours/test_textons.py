@@ -42,6 +42,22 @@ def test_responses_equal_scipy(shape):
         np.testing.assert_allclose(got[..., f], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("width", [1006, 1007, 1012, 1017])
+def test_the_last_chunk_looks_at_nothing_beyond_its_window(width, monkeypatch):
+    calls = []
+
+    def check(window, n_columns, reach, offsets, weights, starts, out):
+        first = reach * (n_columns + 1)
+        last = first + (out.shape[0] * n_columns - 1) // module.CHUNK * module.CHUNK
+        assert first + offsets.min() >= 0
+        assert last + offsets.max() + module.CHUNK <= window.size
+        calls.append(width)
+
+    monkeypatch.setattr(module, "_filter_strip", check)
+    module._responses(np.zeros((1, width), np.float32), 1.0)
+    assert calls
+
+
 def test_textures_part():
     labels = textons(data.brick()[:200, :200], 16)
     assert labels.dtype == np.int32
