@@ -60,6 +60,8 @@ def _to_steps(plane, low, high):
 
 def _check_radii(name: str, radii: Sequence[int]) -> tuple[int, ...]:
     caller = "pb_gradients"
+    if isinstance(radii, str) or not hasattr(radii, "__len__"):
+        raise ValueError(f"{caller}: {name} is {radii!r}, expected integers in a list.")
     values = tuple(check_int(caller, name, radius, low=1, high=200) for radius in radii)
     if not values or any(a >= b for a, b in pairwise(values)):
         raise ValueError(
@@ -185,10 +187,11 @@ def find_gradients(
     """Do what `pb_gradients` does, with ascending radii by cue, for a caller of any name."""
     if data_range is not None:
         check_real(caller, "data_range", data_range, above=0)
-    check_int(caller, "random_state", random_state, low=0)
+    check_int(caller, "random_state", random_state, low=0, high=2**32 - 1)
     image = check_image(image, caller, channel_axis=channel_axis, keep_uint8=True)
     if mask is not None:
         mask = check_mask(mask, image.shape[:2], caller)
+        image = np.where(mask[..., None], image, 0).astype(image.dtype)
     planes = lab_planes(image, find_data_range(image, mask, data_range, caller), caller)
     cues = ("L", "texture") if len(planes) == 1 else ("L", "a", "b", "texture")
     kinds = find_textons(planes[0], n_textons, TEXTON_SIGMA, mask, random_state)

@@ -216,10 +216,11 @@ def textons(
     check_real(caller, "sigma", sigma, low=0.5, high=16)
     if data_range is not None:
         check_real(caller, "data_range", data_range, above=0)
-    check_int(caller, "random_state", random_state, low=0)
+    check_int(caller, "random_state", random_state, low=0, high=2**32 - 1)
     image = check_image(image, caller, channel_axis=channel_axis, keep_uint8=True)
     if mask is not None:
         mask = check_mask(mask, image.shape[:2], caller)
+        image = np.where(mask[..., None], image, 0).astype(image.dtype)
     data_range = find_data_range(image, mask, data_range, caller)
     plane = lab_planes(image, data_range, caller)[0]
     return find_textons(plane, n_textons, sigma, mask, random_state)

@@ -116,6 +116,14 @@ def test_mask():
     assert found[..., mask].max() > 0.3
 
 
+def test_values_beyond_white_outside_the_mask_change_nothing():
+    image, mask = np.random.default_rng(0).random((80, 100, 3)), np.ones((80, 100), bool)
+    mask[:, 60:] = False
+    found = pb_gradients(image, mask=mask).strengths
+    image[~mask] = -1e30
+    np.testing.assert_array_equal(pb_gradients(image, mask=mask).strengths, found)
+
+
 def test_a_mask_makes_no_contour():
     rng = np.random.default_rng(1)
     image = rng.normal(0.5, 0.05, (60, 60)).clip(0, 1)
@@ -144,6 +152,10 @@ def test_errors():
         pb_gradients(image, color_radii=(5, 10))
     with pytest.raises(ValueError, match="brightness_radii"):
         pb_gradients(image, brightness_radii=(0, 3, 10))
+    with pytest.raises(ValueError, match="brightness_radii is 3, expected integers in a list"):
+        pb_gradients(image, brightness_radii=3)
+    with pytest.raises(ValueError, match="pb_gradients: random_state is 4294967296"):
+        pb_gradients(image, random_state=2**32)
     with pytest.raises(ValueError, match="n_textons"):
         pb_gradients(image, n_textons=0)
     with pytest.raises(ValueError, match="mask has shape"):

@@ -99,5 +99,7 @@ def test_errors():
         textons(np.zeros((5, 5, 4)))
     with pytest.raises(ValueError, match="n_textons"):
         textons(np.zeros((5, 5)), 0)
+    with pytest.raises(ValueError, match="textons: random_state is 4294967296"):
+        textons(np.zeros((5, 5)), random_state=2**32)
     with pytest.raises(ValueError, match="sigma"):
         textons(np.zeros((5, 5)), sigma=0)
