@@ -50,8 +50,9 @@ def bsds(
 
     from segalgos.bench import bsds as room
 
-    if out is not None and out.exists() and not out.is_dir():
-        raise typer.BadParameter(f"--out {out} is a file: name a folder.")
+    for path in () if out is None else (out, *out.parents):
+        if path.exists() and not path.is_dir():
+            raise typer.BadParameter(f"--out {out}: {path} is a file: name a folder.")
     limit = thread_limit(workers) if workers else nullcontext()
     with limit, Progress(console=err, transient=True) as progress:
         task = progress.add_task("scoring", total=None)

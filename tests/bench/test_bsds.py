@@ -244,6 +244,22 @@ def damage_npy(folder):
     (folder / "99.npy").write_bytes(b"\x93NUMPY")
 
 
+def damage_npz(folder):
+    (folder / "99.png").unlink()
+    with (folder / "99.npy").open("wb") as file:
+        np.savez(file, contours=np.zeros(SHAPE))
+
+
+def damage_npy_header(shape):
+    def damage(folder):
+        (folder / "99.png").unlink()
+        header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+        start = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little")
+        (folder / "99.npy").write_bytes(start + header.encode() + bytes(80))
+
+    return damage
+
+
 def replace_array(array):
     def damage(folder):
         (folder / "99.png").unlink()
@@ -262,9 +278,15 @@ def replace_array(array):
         (damage_colour, "99.png has shape .*expected a grey picture"),
         (damage_mat, "99.mat could not be read as a .mat file"),
         (damage_npy, "99.npy is not a plain array file"),
+        (damage_npz, "99.npy is not a plain array file"),
+        (damage_npy_header((10**9, 10**9)), "99.npy is not a plain array file"),
+        (damage_npy_header((10**30, 2)), "99.npy is not a plain array file"),
+        (replace_array(np.array([[None]])), "99.npy is not a plain array file"),
         (replace({"pb": np.zeros(SHAPE)}), "99.mat holds pb, expected a variable ucm2 or segs"),
         (replace({"segs": np.ones(SHAPE)}), "99.mat: segs is float64 .*expected a cell array"),
         (replace({"segs": cells([np.full(SHAPE, 0.5)])}), r"99.mat: segs\{1\} is float64"),
+        (replace({"segs": cells([np.full(SHAPE, np.inf)])}), r"99.mat: segs\{1\} is float64"),
+        (replace({"segs": cells([np.full(SHAPE, 1e300)])}), r"99.mat: segs\{1\} is float64"),
         (replace({"segs": cells([np.ones(SHAPE)])}), "99.mat holds partitions .*in one form"),
         (replace_array(np.full(SHAPE, 200.0)), "99.npy: .*holds 200, expected values from 0 to 1"),
         (replace_array(np.zeros((2, *SHAPE))), r"99.npy holds float64 of shape \(2, 40, 50\)"),
@@ -316,8 +338,9 @@ def test_wrong_usage(run, scenes, tmp_path):
     assert code == 4
     assert "holds no 'test' part" in err
     (tmp_path / "file").write_text("")
-    code, _, err = run("--pred", folder, "--out", tmp_path / "file")
-    assert code == 2
-    assert "is a file: name a folder" in err
+    for out in (tmp_path / "file", tmp_path / "file" / "scores"):
+        code, _, err = run("--pred", folder, "--out", out)
+        assert code == 2
+        assert "is a file: name a folder" in err
     code, _, _ = run("--pred", folder, "--thresholds", 0)
     assert code == 2
