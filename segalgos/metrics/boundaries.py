@@ -365,7 +365,7 @@ def hierarchy_counts(
     boundaries : BoundaryCounts
     levels : LevelCounts
     """
-    distance = check_real(caller, "max_distance", max_distance, low=0)
+    distance = check_real(caller, "max_distance", max_distance, low=0, high=1)
     levels = check_levels(hierarchy, annotations, thresholds, double_sized, name, caller)
     return (
         _count_boundaries(levels, distance, True, double_sized),
@@ -422,7 +422,7 @@ def _edges(labels, counts):
 
 
 def _count(contours, annotations, thresholds, max_distance, thin, double_sized, caller):
-    distance = check_real(caller, "max_distance", max_distance, low=0)
+    distance = check_real(caller, "max_distance", max_distance, low=0, high=1)
     thin = check_bool(caller, "thin", thin)
     levels = check_levels(contours, annotations, thresholds, double_sized, "contours", caller)
     return _count_boundaries(levels, distance, thin, double_sized)

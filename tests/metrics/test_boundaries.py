@@ -344,6 +344,10 @@ def test_bad_input():
         boundary_counts(contours, truth, thresholds=0)
     with pytest.raises(ValueError, match="max_distance"):
         boundary_counts(contours, truth, max_distance=-0.1)
+    with pytest.raises(ValueError, match=r"max_distance is 1e[+]300, expected .* from 0 to 1"):
+        boundary_counts(contours, truth, max_distance=1e300)
+    with pytest.raises(ValueError, match=r"max_distance is 4\.3, expected .* from 0 to 1"):
+        evaluate_hierarchies([contours], [truth], max_distance=4.3)
     with pytest.raises(TypeError, match="boundary_scores: contours is a ndarray"):
         boundary_scores(contours, [truth])
     with pytest.raises(ValueError, match="got 1 contours and annotations of 2 images"):
