@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from numbers import Real
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -99,7 +100,7 @@ class Hierarchy:
         ValueError
             If not exactly one of the four is given, or it cannot be met.
         TypeError
-            If the scribbles are no integers.
+            If the scribbles are no integers, or another argument is no number.
 
         Notes
         -----
@@ -123,14 +124,18 @@ class Hierarchy:
                 f"{', '.join(options)}."
             )
         from segalgos._hierarchy_kernels import find_segments
+        from segalgos.checks import check_int, check_real  # which needs the results
 
         n, m = self.n_regions, len(self.merges)
         if scribbles is not None:
             segments = self._labels_of(scribbles)
         else:
             if level is not None:
+                if not (isinstance(level, Real) and np.isinf(level)):
+                    check_real("Hierarchy.cut", "level", level)
                 applied = self.levels <= level
             elif n_segments is not None:
+                check_int("Hierarchy.cut", "n_segments", n_segments)
                 if not n - m <= n_segments <= n:
                     raise ValueError(
                         f"Hierarchy.cut: n_segments={n_segments}, this hierarchy has {n - m} to "
@@ -138,6 +143,7 @@ class Hierarchy:
                     )
                 applied = np.arange(m) < n - n_segments
             else:
+                check_int("Hierarchy.cut", "min_area", min_area)
                 applied = self._needed_by_small(min_area)
             segments = find_segments(self.merges, applied, n)
         return segments[self.regions]  # the last one, at -1, is outside the mask

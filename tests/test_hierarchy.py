@@ -255,6 +255,28 @@ def test_single_region_and_nothing():
     assert (nothing.cut(min_area=3) == -1).all()
 
 
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"level": np.nan}, ValueError),
+        ({"level": "high"}, TypeError),
+        ({"level": [1, 2]}, TypeError),
+        ({"n_segments": 2.5}, TypeError),
+        ({"min_area": np.nan}, TypeError),
+    ],
+)
+def test_cut_refuses_what_is_no_number(options, error):
+    (name,) = options
+    with pytest.raises(error, match=f"Hierarchy.cut: {name} is .*expected"):
+        _random_hierarchy(0).cut(**options)
+
+
+def test_cut_above_all_levels():
+    hierarchy = _random_hierarchy(0)
+    expected = hierarchy.cut(level=hierarchy.levels.max())
+    np.testing.assert_array_equal(hierarchy.cut(level=np.inf), expected)
+
+
 @pytest.mark.parametrize("options", [{}, {"level": 1, "n_segments": 1}])
 def test_cut_needs_one_option(options):
     with pytest.raises(
