@@ -8,6 +8,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
+from segalgos.contours.oriented_watershed import SIGMA, _orientation
+from segalgos.finite import as_finite
 from segalgos.parallel import map_strips
 
 __all__ = ["non_maximum_suppression"]
@@ -60,7 +62,7 @@ def _keep_maxima(peaks, best, steps, thin, first, last):
     ----------
     peaks : (H, W) float32
     best : (H, W) int32
-        Orientation of each.
+        Orientation of each, -1 for none.
     steps : (n_orientations, 2) float64
         Rows and columns of a step of one pixel across each.
     thin : (H, W) float32, overwritten in part
@@ -69,6 +71,9 @@ def _keep_maxima(peaks, best, steps, thin, first, last):
     """
     for i in range(first, last):
         for j in range(peaks.shape[1]):
+            if best[i, j] < 0:
+                thin[i, j] = 0
+                continue
             rows, columns = steps[best[i, j], 0], steps[best[i, j], 1]
             before = _read(peaks, i - rows, j - columns)
             after = _read(peaks, i + rows, j + columns)
@@ -78,13 +83,14 @@ def _keep_maxima(peaks, best, steps, thin, first, last):
 
 
 def non_maximum_suppression(strengths: ArrayLike) -> NDArray[np.float32]:
-    """Thin oriented strengths of contours to lines one pixel wide [1]_.
+    """Thin strengths of contours to lines one pixel wide [1]_.
 
     Parameters
     ----------
-    strengths : (n_orientations, H, W) array_like
+    strengths : (n_orientations, H, W) or (H, W) array_like
         Finite. Orientation k is that of contours which rise by ``k * 180 / n_orientations``
-        degrees from the rows.
+        degrees from the rows. Without orientations they are estimated by
+        `segalgos.contours.oriented_watershed.contour_orientation`.
 
     Returns
     -------
@@ -96,13 +102,15 @@ def non_maximum_suppression(strengths: ArrayLike) -> NDArray[np.float32]:
     ------
     ValueError
         If it has another number of axes, no value, or values that are not finite.
+    TypeError
+        If it does not hold numbers.
 
     Notes
     -----
     A pixel is compared with the values one pixel away on both sides, interpolated between
     four. Of two equal ones one is kept; a plateau that is wider vanishes but for its
-    rim. Beyond its border the map goes on with its outermost values. O(n_orientations * H * W)
-    time.
+    rim, and without orientations all of it: where no ridge is, there is no direction. Beyond its
+    border the map goes on with its outermost values. O(n_orientations * H * W) time.
 
     References
     ----------
@@ -121,24 +129,31 @@ def non_maximum_suppression(strengths: ArrayLike) -> NDArray[np.float32]:
            [0., 0., 3., 0., 0.]], dtype=float32)
     """
     caller = "non_maximum_suppression"
-    strengths = np.asarray(strengths)
-    if strengths.dtype.kind not in "buif" or strengths.ndim != 3 or strengths.size == 0:
+    ndim = np.ndim(strengths)
+    if ndim not in (2, 3) or 0 in np.shape(strengths):
         raise ValueError(
-            f"{caller}: strengths is {strengths.dtype} of shape {strengths.shape}, expected "
-            "numbers (n_orientations, H, W): add an axis in front of a single map, "
-            "strengths[None]."
+            f"{caller}: strengths has shape {np.shape(strengths)}, expected (n_orientations, H, W) "
+            "or (H, W), with at least one pixel."
         )
-    strengths = np.ascontiguousarray(strengths, np.float32)
-    if not np.isfinite(strengths).all():
-        raise ValueError(
-            f"{caller}: strengths hold NaN or infinite values, expected finite ones: replace "
-            "them, for instance with numpy.nan_to_num."
-        )
-    n_orientations, height, width = strengths.shape
-    peaks, thin = np.empty((2, height, width), np.float32)
-    best = np.empty((height, width), np.int32)
-    map_strips(partial(_find_peaks, strengths, peaks, best), height, STRIP)
-    angles = np.arange(n_orientations) * np.pi / n_orientations
+    strengths = as_finite(strengths, np.float32, (None,) * ndim, f"{caller}: strengths")
+    strengths = np.ascontiguousarray(strengths)
+    height, width = strengths.shape[-2:]
+    thin = np.empty((height, width), np.float32)
+    if ndim == 2:
+        peaks, (best, angles) = strengths, _directions(strengths)
+    else:
+        peaks, best = np.empty_like(thin), np.empty((height, width), np.int32)
+        map_strips(partial(_find_peaks, strengths, peaks, best), height, STRIP)
+        angles = np.arange(len(strengths)) * np.pi / len(strengths)
     steps = np.round(np.stack([np.cos(angles), np.sin(angles)], axis=1), 12)  # rows go down
     map_strips(partial(_keep_maxima, peaks, best, steps, thin), height, STRIP)
     return thin
+
+
+def _directions(strength: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Number of each pixel's estimated orientation, -1 for none, and the angles (n,)."""
+    orientation = _orientation(strength, SIGMA, None)
+    known = ~np.isnan(orientation)
+    best = np.full(strength.shape, -1, np.int32)
+    best[known] = np.arange(np.count_nonzero(known))
+    return best, orientation[known].astype(np.float64)

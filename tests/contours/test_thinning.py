@@ -66,8 +66,32 @@ def test_input_is_left_alone():
     )
 
 
+@pytest.mark.parametrize("k", range(8))
+def test_a_ridge_without_orientations_becomes_the_same_line(k):
+    rows, columns = np.mgrid[-20:21, -20:21]
+    angle = k * np.pi / 8
+    across = columns * np.sin(angle) + rows * np.cos(angle)
+    strength = np.exp(-0.5 * (across / 3) ** 2).astype(np.float32)
+    strengths = np.zeros((8, 41, 41), np.float32)
+    strengths[k] = strength
+    inner = slice(4, -4)
+    thin = non_maximum_suppression(strength)[inner, inner] > 0.5
+    np.testing.assert_array_equal(thin, non_maximum_suppression(strengths)[inner, inner] > 0.5)
+
+
+def test_without_orientations_nothing_remains_where_no_ridge_is():
+    assert not non_maximum_suppression(np.ones((5, 6))).any()
+    slope = np.tile(np.arange(20.0), (20, 1)) ** 2
+    assert not non_maximum_suppression(slope)[:, :-3].any()
+    assert non_maximum_suppression(np.ones((1, 1))).tolist() == [[0]]
+
+
 def test_errors():
-    with pytest.raises(ValueError, match=r"shape \(5, 6\), expected.*strengths\[None\]"):
-        non_maximum_suppression(np.zeros((5, 6)))
-    with pytest.raises(ValueError, match="NaN or infinite"):
+    with pytest.raises(ValueError, match=r"shape \(5,\), expected .n_orientations, H, W. or"):
+        non_maximum_suppression(np.zeros(5))
+    with pytest.raises(ValueError, match="at least one pixel"):
+        non_maximum_suppression(np.zeros((8, 0, 3)))
+    with pytest.raises(ValueError, match="NaN or inf"):
         non_maximum_suppression(np.full((8, 3, 3), np.nan))
+    with pytest.raises(ValueError, match=r"beyond .*float32"):
+        non_maximum_suppression(np.full((8, 3, 3), 1e300))
