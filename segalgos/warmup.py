@@ -65,13 +65,20 @@ def compile_metrics() -> None:
 
 
 def compile_contours() -> None:
-    """Find contours of tiny images, of 8 bits and of floats."""
+    """Find contours of tiny images, of 8 bits and of floats, and learn to."""
     from segalgos.contours.multiscale_pb import multiscale_pb
+    from segalgos.contours.structured_forest import StructuredForest
     from segalgos.contours.thinning import non_maximum_suppression
+    from segalgos.contours.ucm import combine_hierarchies, contour_hierarchy
 
     image = np.random.default_rng(0).integers(0, 256, (24, 24, 3)).astype(np.uint8)
     non_maximum_suppression(multiscale_pb(image))
     multiscale_pb(image.astype(np.float32), mask=_labels() == 1)
+    forest = StructuredForest(
+        n_trees=1, n_evaluated=1, scales=(0.5, 1, 2), n_patches=50, random_state=0
+    )
+    hierarchy = contour_hierarchy(forest.fit(image, _labels()).predict(image))
+    combine_hierarchies([hierarchy, hierarchy])
 
 
 def _labels():
