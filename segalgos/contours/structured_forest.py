@@ -424,6 +424,11 @@ def _check_partitions(
     caller: str, i: int, labels: Any, size: tuple[int, ...]
 ) -> list[NDArray[np.int32]]:
     """Take up the partitions of an image: one, or one an annotator."""
+    if isinstance(labels, list | tuple) and not labels:
+        raise ValueError(
+            f"{caller}: labels[{i}] is empty, expected a partition, or one an annotator: leave out "
+            "images that nobody drew."
+        )
     if not isinstance(labels, list | tuple) or np.ndim(labels[0]) != 2:
         return [checks.check_label_map(labels, size, caller, f"labels[{i}]")]
     return [

@@ -306,6 +306,8 @@ def test_bad_data_are_refused(forest):
         StructuredForest().fit(image, np.zeros_like(labels))
     with pytest.raises(ValueError, match="1 images but labels is 2"):
         StructuredForest().fit([image], [labels, labels])
+    with pytest.raises(ValueError, match=r"labels\[0\] is empty, expected a partition"):
+        StructuredForest().fit([image], [[]])
     with pytest.raises(ValueError, match="shape"):
         StructuredForest().fit(image, labels[:-1])
     with pytest.raises(ValueError, match="expected grey or RGB"):
