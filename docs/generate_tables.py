@@ -261,6 +261,33 @@ def superpixels() -> str:
     return "\n\n".join(parts)
 
 
+# Of the test part: boundaries ODS, OIS, AP; covering ODS, OIS, best.
+PUBLISHED_CONTOURS = {
+    "gPb-owt-ucm (Arbelaez 2011), test": (0.726, 0.760, 0.727, 0.588, 0.647, 0.744),
+    "structured edges (Dollar 2015), test": (0.740, 0.758, 0.786, None, None, None),
+    "MCG (Pont-Tuset 2017), test": (0.747, 0.779, 0.759, None, None, None),
+}
+
+
+def contours() -> str:
+    """Scores of contours, and of the hierarchies made from them."""
+    lines = [
+        ["contours", "scored", "ODS", "OIS", "AP", "covering ODS", "OIS", "best", "s an image"]
+    ]
+    path = RESULTS / "contours" / "bsds500" / "results.jsonl"
+    for row in map(json.loads, path.read_text().splitlines()):
+        name = f"`{row['contours']}`"
+        thin = [f"{row['boundaries_of_contours'][k]:.3f}" for k in ("ods", "ois", "ap")]
+        lines.append([name, "thinned", *thin, "", "", "", f"{row['seconds_contours']:.2f}"])
+        found = [f"{row['boundaries_of_regions'][k]:.3f}" for k in ("ods", "ois", "ap")]
+        found += [f"{row['regions'][f'covering_{k}']:.3f}" for k in ("ods", "ois", "best")]
+        lines.append([name, "hierarchy", *found, f"{row['seconds_whole']:.2f}"])
+    for name, values in PUBLISHED_CONTOURS.items():
+        numbers = ["" if value is None else f"{value:.3f}" for value in values]
+        lines.append([name, "published", *numbers, ""])
+    return rst(lines)
+
+
 def outputs() -> dict[Path, str]:
     """Every generated file and its content."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -283,6 +310,7 @@ def outputs() -> dict[Path, str]:
         ROOT / "docs" / "_generated" / "camvid.rst": training("camvid", CAMVID) + "\n",
         ROOT / "docs" / "_generated" / "nuclei.rst": training("nuclei", NUCLEI) + "\n",
         ROOT / "docs" / "_generated" / "coco128.rst": training("coco128", COCO128) + "\n",
+        ROOT / "docs" / "_generated" / "contours.rst": contours() + "\n",
         ROOT / "docs" / "_generated" / "peers.rst": peers() + "\n",
         ROOT / "docs" / "_generated" / "cityscapes.rst": (
             rst(cityscapes.result_rows(cityscapes.published())) + "\n"

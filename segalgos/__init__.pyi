@@ -27,6 +27,7 @@ from .contours.gradients import pb_gradients as pb_gradients
 from .contours.multiscale_pb import multiscale_pb as multiscale_pb
 from .contours.oriented_watershed import oriented_watershed as oriented_watershed
 from .contours.structured_forest import StructuredForest as StructuredForest
+from .contours.structured_forest import structured_forest_contours as structured_forest_contours
 from .contours.textons import textons as textons
 from .contours.thinning import non_maximum_suppression as non_maximum_suppression
 from .contours.ucm import UCMSegmenter as UCMSegmenter

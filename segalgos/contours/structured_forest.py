@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -30,11 +31,14 @@ from segalgos.contours._structured_votes import (
     Answers,
     count_votes,
 )
+from segalgos.contours.thinning import non_maximum_suppression
 from segalgos.parallel import map_items
+from segalgos.smoothing import gaussian
 
-__all__ = ["StructuredForest"]
+__all__ = ["StructuredForest", "structured_forest_contours"]
 
 SCALES = (0.5, 1.0, 2.0)
+RIDGE = 0.7  # standard deviation in pixels of what smooths a strength before it is thinned
 
 
 class StructuredForest(BaseEstimator):
@@ -60,6 +64,10 @@ class StructuredForest(BaseEstimator):
         Depth of a tree, at most.
     min_samples_leaf : int, default=8
         Patches that a leaf has at least.
+    data_range : float, optional
+        Value of white in the images; found for each by `segalgos.color.data_range_of` if None.
+    channel_axis : int, None or "auto", default="auto"
+        Which axis holds the channels; None for grey images.
     random_state : int, RandomState instance or None, default=None
 
     Attributes
@@ -90,6 +98,8 @@ class StructuredForest(BaseEstimator):
     ----------
     .. [1] P. Dollar and C. L. Zitnick, "Fast edge detection using structured forests", IEEE
        TPAMI 37(8), 1558-1570, 2015, arXiv:1406.5549.
+    .. [2] P. Arbelaez, M. Maire, C. Fowlkes and J. Malik, "Contour detection and hierarchical
+       image segmentation", IEEE TPAMI 33(5), 898-916, 2011.
 
     Examples
     --------
@@ -113,6 +123,8 @@ class StructuredForest(BaseEstimator):
         feature_fraction: float = 0.25,
         max_depth: int = DEEPEST,
         min_samples_leaf: int = 8,
+        data_range: float | None = None,
+        channel_axis: int | str | None = "auto",
         random_state: Any = None,
     ):
         self.n_trees = n_trees
@@ -123,7 +135,34 @@ class StructuredForest(BaseEstimator):
         self.feature_fraction = feature_fraction
         self.max_depth = max_depth
         self.min_samples_leaf = min_samples_leaf
+        self.data_range = data_range
+        self.channel_axis = channel_axis
         self.random_state = random_state
+
+    @classmethod
+    def pretrained(cls, **params: Any) -> Self:
+        """Take the trees that come with the library.
+
+        They were grown on the 200 training images of BSDS500 [2]_ and what five people or more
+        drew on each, by ``benchmarks/training/structured_forest.py``.
+
+        Parameters
+        ----------
+        **params
+            Parameters of the constructor, of which those of growing have no effect.
+
+        Returns
+        -------
+        StructuredForest
+            Ready to predict.
+        """
+        forest = cls(**params)
+        shipped = _shipped()
+        forest.roots_, forest.nodes_, forest.patches_ = (
+            shipped.roots_, shipped.nodes_, shipped.patches_,
+        )  # fmt: skip
+        forest._answers = shipped._answers
+        return forest
 
     # --- growing -------------------------------------------------------------------------
 
@@ -188,6 +227,8 @@ class StructuredForest(BaseEstimator):
         caller = type(self).__name__
         checks.check_int(caller, "n_evaluated", self.n_evaluated, low=1)
         checks.check_int(caller, "sharpen", self.sharpen, low=0, high=MOST_ROUNDS)
+        if self.data_range is not None:
+            checks.check_real(caller, "data_range", self.data_range, above=0)
         scales = self.scales
         if not isinstance(scales, Sequence) or not scales or not set(scales) <= set(SCALES):
             raise ValueError(f"{caller}: scales is {scales!r}, expected some of {SCALES}.")
@@ -195,13 +236,15 @@ class StructuredForest(BaseEstimator):
     def _lab(self, image: ArrayLike, name: str) -> NDArray[np.float32]:
         """Check an image and convert it to Lab."""
         caller = type(self).__name__
-        clean = checks.check_image(image, caller, keep_uint8=True, name=name)
+        clean = checks.check_image(
+            image, caller, channel_axis=self.channel_axis, keep_uint8=True, name=name
+        )
         if clean.shape[-1] not in (1, 3):
             raise ValueError(
                 f"{caller}: {name} has {clean.shape[-1]} channels, expected grey or RGB: choose "
                 "those that show the contours, for instance image[..., :3]."
             )
-        data_range = find_data_range(clean, None, None, caller)
+        data_range = find_data_range(clean, None, self.data_range, caller)
         if clean.shape[-1] == 1:
             clean = np.repeat(clean, 3, axis=-1)
         return rgb_to_lab(clean, data_range)
@@ -268,13 +311,16 @@ class StructuredForest(BaseEstimator):
 
     # --- answers -------------------------------------------------------------------------
 
-    def predict(self, images: Any) -> Any:
+    def predict(self, images: Any, *, thin: bool = False) -> Any:
         """Find contours.
 
         Parameters
         ----------
         images : array_like or sequence of array_like
             Grey (H, W) or colour (H, W, 3), one or many.
+        thin : bool, default=False
+            Smooth the strength a little and keep its ridges alone, as lines one pixel wide: as
+            contours are scored. Hierarchies want them unthinned.
 
         Returns
         -------
@@ -291,10 +337,10 @@ class StructuredForest(BaseEstimator):
         check_is_fitted(self)
         self._check_asking()
         if checks.is_batch(images, type(self).__name__):
-            return [self._predict(image, f"images[{i}]") for i, image in enumerate(images)]
-        return self._predict(images, "image")
+            return [self._predict(image, f"images[{i}]", thin) for i, image in enumerate(images)]
+        return self._predict(images, "image", thin)
 
-    def _predict(self, image: ArrayLike, name: str) -> NDArray[np.float32]:
+    def _predict(self, image: ArrayLike, name: str, thin: bool) -> NDArray[np.float32]:
         lab = self._lab(image, name)
         height, width = lab.shape[:2]
         even = np.pad(lab, ((0, height % 2), (0, width % 2), (0, 0)), mode="symmetric")
@@ -307,7 +353,10 @@ class StructuredForest(BaseEstimator):
             else:
                 found = double(self._votes(mean_of_cells(even, 2))[..., None])[..., 0]
             total += found[:height, :width]
-        return total / np.float32(len(self.scales))
+        total /= np.float32(len(self.scales))
+        if thin:
+            return non_maximum_suppression(gaussian(total[..., None], RIDGE)[..., 0])
+        return total
 
     def _votes(self, lab: NDArray[np.float32]) -> NDArray[np.float32]:
         found = count_votes(
@@ -405,6 +454,62 @@ class StructuredForest(BaseEstimator):
         self.roots_, self.nodes_, self.patches_ = roots.astype(np.int32), nodes, patches
         self._answers = Answers(patches)
         return self
+
+
+@cache
+def _shipped() -> StructuredForest:
+    """The trees of the package's own file."""
+    with np.load(Path(__file__).with_name("structured_forest.npz"), allow_pickle=False) as file:
+        return StructuredForest().set_arrays(dict(file))
+
+
+def structured_forest_contours(
+    image: ArrayLike,
+    *,
+    scales: Sequence[float] = SCALES,
+    sharpen: int = MOST_ROUNDS,
+    data_range: float | None = None,
+    mask: ArrayLike | None = None,
+    channel_axis: int | str | None = "auto",
+) -> NDArray[np.float32]:
+    """Find the contours of things in a photograph, as people would draw them.
+
+    Parameters
+    ----------
+    image : (H, W) or (H, W, 3) array_like
+    scales : sequence of {0.5, 1, 2}, default=(0.5, 1, 2)
+        As in `StructuredForest`.
+    sharpen : int, default=2
+        As in `StructuredForest`.
+    data_range : float, optional
+        Value of white in `image`; found by `segalgos.color.data_range_of` if None.
+    mask : (H, W) array_like of bool, optional
+        True where contours are wanted; elsewhere they are 0.
+    channel_axis : int, None or "auto", default="auto"
+        Which axis holds the channels; None for a grey image.
+
+    Returns
+    -------
+    (H, W) float32
+        Strength, 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not as expected.
+
+    See Also
+    --------
+    segalgos.StructuredForest : The trees, which learn from other images, too.
+    """
+    forest = StructuredForest.pretrained(
+        scales=scales, sharpen=sharpen, data_range=data_range, channel_axis=channel_axis
+    )
+    strength = forest.predict(image)
+    if mask is not None:
+        mask = checks.check_mask(mask, strength.shape, "structured_forest_contours")
+        strength = np.where(mask, strength, 0)
+    return strength
 
 
 def _by_depth(table: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -52,6 +52,10 @@ CONTOURS: dict[str, ContourSource] = {
     "gradient": ContourSource(
         "segalgos.contours.gradient_contours", "gradient_contours", level=16.0
     ),
+    "mpb": ContourSource("segalgos.contours.multiscale_pb", "multiscale_pb", level=0.21),
+    "structured_forest": ContourSource(
+        "segalgos.contours.structured_forest", "structured_forest_contours", level=0.07
+    ),
 }
 
 
@@ -287,10 +291,12 @@ class UCMSegmenter(Segmenter):
 
     Parameters
     ----------
-    contours : {"gradient"} or callable, default="gradient"
-        What measures contours. "gradient" is `segalgos.gradient_contours`, simple and quick. A
-        callable gets the image as (H, W, C) and gives a strength of at least 0, (H, W) or
-        (K, H, W) for K orientations, as `segalgos.contour_hierarchy` takes it.
+    contours : {"gradient", "mpb", "structured_forest"} or callable, default="gradient"
+        What measures contours. "gradient" is `segalgos.gradient_contours`, simple and quick.
+        "mpb" is `segalgos.multiscale_pb`, which knows texture, too. "structured_forest" is
+        `segalgos.structured_forest_contours`, which has learned what people draw. These two take
+        grey images and colour ones. A function is called with the image (H, W, C) and gives
+        strengths (H, W) or (K, H, W), as `segalgos.contour_hierarchy` takes them.
     n_segments : int, optional
         Cut so that this many regions are left; fewer if there are fewer basins, more if the
         mask lies in more pieces.

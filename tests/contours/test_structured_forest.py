@@ -1,10 +1,13 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 from skimage import data
 
-from segalgos import StructuredForest
+from segalgos import StructuredForest, UCMSegmenter, structured_forest_contours
 from segalgos.color import rgb_to_lab
+from segalgos.contours import structured_forest
 from segalgos.contours._edge_channels import (
     CELL,
     N_CHANNELS,
@@ -345,3 +348,37 @@ def test_damaged_arrays_are_refused(forest, name):
         else:  # another forest, but one that can be walked
             assert np.isfinite(again.predict(image)).all()
     assert refused > 0 or name in ("thresholds", "patches")
+
+
+def test_thin_contours_are_ridges_of_the_strength(forest):
+    image, labels = scene(30)
+    strength, thin = forest.predict(image), forest.predict(image, thin=True)
+    kept = thin > 0
+    assert 0 < kept.mean() < 0.5 * (strength > 0).mean()
+    edges = edges_of(labels)
+    assert thin[edges].mean() > 3 * thin[~edges].mean()
+
+
+def test_shipped_trees_find_things(forest):
+    image, labels = scene(30)
+    strength = structured_forest_contours(image)
+    edges = edges_of(labels)
+    assert strength[edges].mean() > 4 * strength[~edges].mean()
+    mask = np.zeros(labels.shape, bool)
+    mask[20:40, 10:60] = True
+    inside = structured_forest_contours(image, mask=mask)
+    np.testing.assert_array_equal(inside[mask], strength[mask])
+    assert (inside[~mask] == 0).all()
+    again = StructuredForest.pretrained(scales=(0.5, 1.0, 2.0))
+    np.testing.assert_array_equal(again.predict(image), strength)
+
+
+def test_shipped_trees_are_small():
+    path = Path(structured_forest.__file__).with_name("structured_forest.npz")
+    assert path.stat().st_size < 4_000_000
+
+
+def test_regions_by_shipped_trees():
+    image = data.coffee()[:200, :250]
+    labels = UCMSegmenter("structured_forest", n_segments=6).predict(image)
+    assert len(np.unique(labels)) == 6

@@ -305,7 +305,7 @@ def test_own_contours():
 @pytest.mark.parametrize(
     ("params", "words"),
     [
-        ({"contours": "canny"}, "contours is 'canny', expected one of 'gradient', or a function"),
+        ({"contours": "canny"}, "contours is 'canny', expected one of 'gradient', 'mpb'"),
         ({"contours": 3}, "contours is 3, expected one of 'gradient'"),
         ({"n_segments": 3, "level": 1.0}, "got n_segments and level, expected one of"),
         ({"contours": np.abs}, "contours is a function, .* pass n_segments, level or min_area"),
