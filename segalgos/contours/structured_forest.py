@@ -98,8 +98,6 @@ class StructuredForest(BaseEstimator):
     ----------
     .. [1] P. Dollar and C. L. Zitnick, "Fast edge detection using structured forests", IEEE
        TPAMI 37(8), 1558-1570, 2015, arXiv:1406.5549.
-    .. [2] P. Arbelaez, M. Maire, C. Fowlkes and J. Malik, "Contour detection and hierarchical
-       image segmentation", IEEE TPAMI 33(5), 898-916, 2011.
 
     Examples
     --------
@@ -143,8 +141,8 @@ class StructuredForest(BaseEstimator):
     def pretrained(cls, **params: Any) -> Self:
         """Take the trees that come with the library.
 
-        They were grown on the 200 training images of BSDS500 [2]_ and what five people or more
-        drew on each, by ``benchmarks/training/structured_forest.py``.
+        They were grown on the 200 training images of BSDS500 and what four people or more drew on
+        each, by ``benchmarks/training/structured_forest.py``.
 
         Parameters
         ----------
