@@ -7,7 +7,16 @@ from numpy.typing import NDArray
 
 from segalgos.color import rgb_to_lab
 
-__all__ = ["lab_planes"]
+__all__ = ["check_colours", "lab_planes"]
+
+
+def check_colours(image: NDArray, caller: str, name: str) -> None:
+    """Refuse an image (H, W, C) that is neither grey nor RGB, for `caller`, as `name`."""
+    if image.shape[2] not in (1, 3):
+        raise ValueError(
+            f"{caller}: {name} has {image.shape[2]} channels, expected 1 (grey) or 3 (RGB): choose "
+            "among them first, for instance image[..., :3]."
+        )
 
 
 def lab_planes(image: NDArray, data_range: float, caller: str) -> NDArray[np.float32]:
@@ -30,12 +39,7 @@ def lab_planes(image: NDArray, data_range: float, caller: str) -> NDArray[np.flo
     ValueError
         If it has another number of channels.
     """
-    n_channels = image.shape[2]
-    if n_channels not in (1, 3):
-        raise ValueError(
-            f"{caller}: image has {n_channels} channels, expected 1 (grey) or 3 (RGB): choose "
-            "among them first, for instance image[..., :3]."
-        )
-    if n_channels == 1:
+    check_colours(image, caller, "image")
+    if image.shape[2] == 1:
         return rgb_to_lab(np.repeat(image, 3, axis=2), data_range, channels_first=True)[:1]
     return rgb_to_lab(image, data_range, channels_first=True)

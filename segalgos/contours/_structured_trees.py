@@ -18,31 +18,36 @@ DEEPEST = 64
 
 
 @njit(nogil=True, cache=True)
-def _draw_pairs(n_pixels, pairs, state):
-    """Draw pairs (n, 2) of different pixels."""
-    for k in range(pairs.shape[0]):
-        first = draw_below(state, n_pixels)
-        second = draw_below(state, n_pixels - 1)
-        pairs[k, 0] = first
-        pairs[k, 1] = second + (second >= first)
-
-
-@njit(nogil=True, cache=True)
-def _compare(patches, rows, pairs, alike):
-    """Write where the pixels of each pair have the same label, of rows spread over `rows`.
+def _compare(patches, rows, pairs, state):
+    """Draw pairs of pixels, and compare both in patches that are spread over some rows.
 
     Parameters
     ----------
     patches : (n, n_pixels) uint8
     rows : (m,) int32
-    pairs : (N_PAIRS, 2) int32
-    alike : (s, N_PAIRS) float32, overwritten
-        s at most m.
+    pairs : (N_PAIRS, 2) int32, overwritten
+        Different pixels.
+
+    Returns
+    -------
+    alike : (s, N_PAIRS) float32
+        1 where both pixels have the same label, of row ``k * m // s``; s is at most N_COMPARED.
+    counts : (N_PAIRS,) float32
+        Their sums.
     """
+    n_pixels = patches.shape[1]
+    for k in range(N_PAIRS):
+        first, second = draw_below(state, n_pixels), draw_below(state, n_pixels - 1)
+        pairs[k, 0] = first
+        pairs[k, 1] = second + (second >= first)
+    alike = np.empty((min(rows.shape[0], N_COMPARED), N_PAIRS), np.float32)
+    counts = np.zeros(N_PAIRS, np.float32)
     for s in range(alike.shape[0]):
         patch = patches[rows[s * rows.shape[0] // alike.shape[0]]]
-        for k in range(pairs.shape[0]):
+        for k in range(N_PAIRS):
             alike[s, k] = patch[pairs[k, 0]] == patch[pairs[k, 1]]
+            counts[k] += alike[s, k]
+    return alike, counts
 
 
 @njit(nogil=True, cache=True, fastmath={"reassoc"})
@@ -89,14 +94,8 @@ def _part_labels(patches, rows, pairs, kinds, state):
     kinds : (n,) uint8, overwritten in part
         By place in `patches`.
     """
-    _draw_pairs(patches.shape[1], pairs, state)
-    alike = np.empty((min(rows.shape[0], N_COMPARED), N_PAIRS), np.float32)
-    _compare(patches, rows, pairs, alike)
-    mean = np.zeros(N_PAIRS, np.float32)
-    for s in range(alike.shape[0]):
-        for k in range(N_PAIRS):
-            mean[k] += alike[s, k]
-    mean /= np.float32(alike.shape[0])
+    alike, counts = _compare(patches, rows, pairs, state)
+    mean = counts / np.float32(alike.shape[0])
     for s in range(alike.shape[0]):
         for k in range(N_PAIRS):
             alike[s, k] -= mean[k]
@@ -168,14 +167,8 @@ def _best_split(column, rows, kinds, min_leaf, counts):
 @njit(nogil=True, cache=True)
 def _medoid(patches, rows, pairs, state):
     """Find the patch that is nearest to the mean of all, compared by `pairs` drawn anew."""
-    _draw_pairs(patches.shape[1], pairs, state)
-    alike = np.empty((min(rows.shape[0], N_COMPARED), N_PAIRS), np.float32)
-    _compare(patches, rows, pairs, alike)
-    weight = np.zeros(N_PAIRS, np.float32)
-    for s in range(alike.shape[0]):
-        for k in range(N_PAIRS):
-            weight[k] += alike[s, k]
-    weight = np.float32(2) * weight - np.float32(alike.shape[0])
+    alike, counts = _compare(patches, rows, pairs, state)
+    weight = np.float32(2) * counts - np.float32(alike.shape[0])
     best, chosen = np.float32(-np.inf), 0
     for s in range(alike.shape[0]):
         nearness = np.float32(0)

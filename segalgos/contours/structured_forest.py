@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from segalgos import checks
 from segalgos.color import find_data_range, rgb_to_lab
 from segalgos.contours._edge_channels import Channels, double, edge_channels, mean_of_cells
+from segalgos.contours._lab import check_colours
 from segalgos.contours._structured_patches import (
     LABEL,
     Sites,
@@ -237,11 +238,7 @@ class StructuredForest(BaseEstimator):
         clean = checks.check_image(
             image, caller, channel_axis=self.channel_axis, keep_uint8=True, name=name
         )
-        if clean.shape[-1] not in (1, 3):
-            raise ValueError(
-                f"{caller}: {name} has {clean.shape[-1]} channels, expected grey or RGB: choose "
-                "those that show the contours, for instance image[..., :3]."
-            )
+        check_colours(clean, caller, name)
         data_range = find_data_range(clean, None, self.data_range, caller)
         if clean.shape[-1] == 1:
             clean = np.repeat(clean, 3, axis=-1)

@@ -313,7 +313,7 @@ def test_bad_data_are_refused(forest):
         StructuredForest().fit([image], [[]])
     with pytest.raises(ValueError, match="shape"):
         StructuredForest().fit(image, labels[:-1])
-    with pytest.raises(ValueError, match="expected grey or RGB"):
+    with pytest.raises(ValueError, match=r"4 channels, expected 1 \(grey\) or 3 \(RGB\)"):
         forest.predict(np.zeros((20, 20, 4)))
 
 
