@@ -190,8 +190,8 @@ class StructuredForest(BaseEstimator):
         self._check_params()
         if not checks.is_batch(images, caller):
             images, labels = [images], [labels]
-        if not isinstance(labels, Sequence) or len(labels) != len(images):
-            count = len(labels) if isinstance(labels, Sequence) else type(labels).__name__
+        count = len(labels) if hasattr(labels, "__len__") else type(labels).__name__
+        if count != len(images):
             raise ValueError(
                 f"{caller}: {len(images)} images but labels is {count}: pass a list with one "
                 "partition, or one list of them, for each image."

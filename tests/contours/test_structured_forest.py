@@ -282,6 +282,7 @@ def test_several_annotators_and_unknown_pixels():
     image, labels = scene(3)
     other = (labels > 0).astype(int)
     other[:30] = -1
+    forest = StructuredForest(**SMALL).fit([image], labels[None])  # an array of maps is a list
     forest = StructuredForest(**SMALL).fit([image], [[labels, other]])
     assert forest.predict([image])[0].shape == labels.shape
 
@@ -307,6 +308,8 @@ def test_bad_data_are_refused(forest):
     image, labels = scene(0)
     with pytest.raises(ValueError, match="no partition has a contour"):
         StructuredForest().fit(image, np.zeros_like(labels))
+    with pytest.raises(ValueError, match="1 images but labels is NoneType"):
+        StructuredForest().fit([image], None)
     with pytest.raises(ValueError, match="1 images but labels is 2"):
         StructuredForest().fit([image], [labels, labels])
     with pytest.raises(ValueError, match=r"labels\[0\] is empty, expected a partition"):
