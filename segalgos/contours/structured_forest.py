@@ -17,6 +17,7 @@ from segalgos import checks
 from segalgos.color import find_data_range, rgb_to_lab
 from segalgos.contours._edge_channels import Channels, double, edge_channels, mean_of_cells
 from segalgos.contours._lab import check_colours
+from segalgos.contours._partitions import check_labels, check_partitions
 from segalgos.contours._structured_patches import (
     LABEL,
     Sites,
@@ -190,14 +191,9 @@ class StructuredForest(BaseEstimator):
         self._check_params()
         if not checks.is_batch(images, caller):
             images, labels = [images], [labels]
-        count = len(labels) if hasattr(labels, "__len__") else type(labels).__name__
-        if count != len(images):
-            raise ValueError(
-                f"{caller}: {len(images)} images but labels is {count}: pass a list with one "
-                "partition, or one list of them, for each image."
-            )
+        check_labels(caller, labels, len(images))
         labs = [self._lab(image, f"images[{i}]") for i, image in enumerate(images)]
-        maps = [_check_partitions(caller, i, m, labs[i].shape[:2]) for i, m in enumerate(labels)]
+        maps = [check_partitions(caller, i, m, labs[i].shape[:2]) for i, m in enumerate(labels)]
         sites = [[find_sites(one) for one in partitions] for partitions in maps]
         if not any(len(one.near) for of_image in sites for one in of_image):
             raise ValueError(
@@ -518,20 +514,3 @@ def _by_depth(table: NDArray[np.int32]) -> NDArray[np.int32]:
     inner = table[:, 3] >= 0
     table[inner, 3] = 1 + 2 * np.arange(np.count_nonzero(inner))
     return table
-
-
-def _check_partitions(
-    caller: str, i: int, labels: Any, size: tuple[int, ...]
-) -> list[NDArray[np.int32]]:
-    """Take up the partitions of an image: one, or one an annotator."""
-    if isinstance(labels, list | tuple) and not labels:
-        raise ValueError(
-            f"{caller}: labels[{i}] is empty, expected a partition, or one an annotator: leave out "
-            "images that nobody drew."
-        )
-    if not isinstance(labels, list | tuple) or np.ndim(labels[0]) != 2:
-        return [checks.check_label_map(labels, size, caller, f"labels[{i}]")]
-    return [
-        checks.check_label_map(one, size, caller, f"labels[{i}][{k}]")
-        for k, one in enumerate(labels)
-    ]

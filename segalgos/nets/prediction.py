@@ -12,9 +12,11 @@ how many there are.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -24,7 +26,7 @@ from segalgos.parallel import map_items
 from segalgos.torch_threads import threads_per_operation
 from segalgos.training.augment import mirrored_window
 
-__all__ = ["THREADS_OF_A_LONE_TILE", "for_each_tile", "to_tensor"]
+__all__ = ["THREADS_OF_A_LONE_TILE", "for_each_tile", "resize", "to_tensor"]
 
 #: Always the same number, or results would depend on that of the cores.
 THREADS_OF_A_LONE_TILE = 2
@@ -33,6 +35,7 @@ OVERLAP = 0.25
 
 Write = Callable[[slice, slice, NDArray], None]
 Prepare = Callable[[NDArray], NDArray[np.float32]]
+Activate = Callable[[Tensor], Tensor]
 
 
 def to_tensor(images: NDArray[np.float32]) -> Tensor:
@@ -49,6 +52,27 @@ def to_tensor(images: NDArray[np.float32]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
 
 
+def resize(image: NDArray, size: tuple[int, int]) -> NDArray:
+    """Interpolate bilinearly, and average where pixels become fewer.
+
+    Parameters
+    ----------
+    image : (H, W, C) ndarray
+    size : tuple of int
+        Height and width wanted.
+
+    Returns
+    -------
+    (h, w, C) float32
+        The image itself, of its own dtype, if it has that size.
+    """
+    if image.shape[:2] == size:
+        return image
+    x = to_tensor(image[None].astype(np.float32))
+    x = F.interpolate(x, size, mode="bilinear", antialias=True)
+    return x[0].permute(1, 2, 0).numpy()
+
+
 def for_each_tile(
     network: nn.Module,
     image: NDArray,
@@ -57,6 +81,7 @@ def for_each_tile(
     *,
     tile_size: int,
     classes: bool = False,
+    activate: Activate | None = None,
 ) -> None:
     """Compute the probabilities of classes in tiles that make up an image.
 
@@ -75,13 +100,15 @@ def for_each_tile(
     classes : bool, default=False
         Write the index of the most probable class in place of probabilities, (h, w) int.
         That is faster.
+    activate : callable, optional
+        Makes of the outputs (K, h, w) what is written. None: probabilities, by softmax.
     """
     if network.halo is None and max(image.shape[:2]) > tile_size:
         if classes:
             write = _with_largest(write)
-        _blend_windows(network, image, prepare, write, tile_size)
+        _blend_windows(network, image, prepare, write, tile_size, activate)
         return
-    compute_window = _class_map if classes else _probabilities
+    compute_window = _class_map if classes else partial(_activated, activate=activate)
     size = image.shape[:2]
 
     def compute(tile: tuple[slice, slice]) -> None:
@@ -110,14 +137,18 @@ def _map_tiles(compute: Callable[[tuple], object], tiles: list[tuple]) -> list:
         return map_items(run, tiles)
 
 
-def _probabilities(
-    network: nn.Module, window: NDArray[np.float32], inside: tuple[slice, slice]
+def _activated(
+    network: nn.Module,
+    window: NDArray[np.float32],
+    inside: tuple[slice, slice],
+    activate: Activate | None,
 ) -> NDArray[np.float32]:
-    """Softmax of the logits of a window, where they are asked for: (h, w, K)."""
+    """What `activate` makes of the logits of a window, where they are asked for: (h, w, K)."""
     device = next(network.parameters()).device
     with torch.inference_mode():
         logits = network(to_tensor(window[None]).to(device))
-        proba = logits[0, :, inside[0], inside[1]].float().softmax(dim=0)  # (K, h, w)
+        logits = logits[0, :, inside[0], inside[1]].float()  # (K, h, w)
+        proba = logits.softmax(dim=0) if activate is None else activate(logits)
     return proba.permute(1, 2, 0).cpu().numpy()
 
 
@@ -181,7 +212,12 @@ def _window(network: nn.Module, tile: slice, size: int) -> tuple[int, int, int]:
 
 
 def _blend_windows(
-    network: nn.Module, image: NDArray, prepare: Prepare, write: Write, tile_size: int
+    network: nn.Module,
+    image: NDArray,
+    prepare: Prepare,
+    write: Write,
+    tile_size: int,
+    activate: Activate | None,
 ) -> None:
     """Average windows, each weighed less towards its border where another takes over.
 
@@ -201,7 +237,8 @@ def _blend_windows(
             window = mirrored_window(
                 image, row.start, column.start, network.fit_size(height), network.fit_size(width)
             )
-            return _probabilities(network, prepare(window), (slice(0, height), slice(0, width)))
+            inside = slice(0, height), slice(0, width)
+            return _activated(network, prepare(window), inside, activate)
 
         found = _map_tiles(compute, columns)
         total = np.zeros((row.stop - row.start, image.shape[1], found[0].shape[-1]), np.float32)

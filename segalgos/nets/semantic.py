@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 from torch import Tensor, nn
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from segalgos import checks
 from segalgos.base import SemanticSegmenter
 from segalgos.metrics.semantic import semantic_scores
-from segalgos.nets.prediction import for_each_tile, to_tensor
+from segalgos.nets.prediction import for_each_tile, resize, to_tensor
 from segalgos.nets.trained import TrainedNet
 from segalgos.training.augment import Augmentation, CropSampler
 from segalgos.training.losses import LOSS_NAMES, AuxiliaryLoss, make_loss
@@ -186,9 +185,9 @@ class SemanticNetSegmenter(TrainedNet, SemanticSegmenter):
         size = image.shape[:2]
         total = np.zeros((*size, len(self.classes_)), np.float32)
         for scale, flip in variants:
-            scaled = _resize(image, tuple(max(1, round(n * scale)) for n in size))
+            scaled = resize(image, tuple(max(1, round(n * scale)) for n in size))
             proba = self._plain_proba(scaled[:, ::-1] if flip else scaled)
-            total += _resize(proba[:, ::-1] if flip else proba, size)
+            total += resize(proba[:, ::-1] if flip else proba, size)
         return total / len(variants)
 
     def _plain_proba(self, image: NDArray) -> NDArray[np.float32]:
@@ -223,12 +222,3 @@ class SemanticNetSegmenter(TrainedNet, SemanticSegmenter):
     ) -> None:
         prepare = self._standardiser(image)
         for_each_tile(network, image, prepare, write, tile_size=self.tile_size, classes=classes)
-
-
-def _resize(image: NDArray, size: tuple[int, int]) -> NDArray:
-    """Interpolate (H, W, C) values bilinearly, and average where they become fewer."""
-    if image.shape[:2] == size:
-        return image
-    x = to_tensor(image[None].astype(np.float32))
-    x = F.interpolate(x, size, mode="bilinear", antialias=True)
-    return x[0].permute(1, 2, 0).numpy()
