@@ -21,6 +21,8 @@ from .clustering.mean_shift import mean_shift_filter as mean_shift_filter
 from .clustering.slic import SLICSegmenter as SLICSegmenter
 from .clustering.slic import slic as slic
 from .clustering.superpixels import superpixels as superpixels
+from .contours.contour_net import ContourNet as ContourNet
+from .contours.contour_net import net_contours as net_contours
 from .contours.gradient_contours import gradient_contours as gradient_contours
 from .contours.gradients import PbGradients as PbGradients
 from .contours.gradients import pb_gradients as pb_gradients

@@ -56,6 +56,7 @@ CONTOURS: dict[str, ContourSource] = {
     "structured_forest": ContourSource(
         "segalgos.contours.structured_forest", "structured_forest_contours", level=0.07
     ),
+    "net": ContourSource("segalgos.contours.contour_net", "net_contours", level=0.2),
 }
 
 
@@ -291,12 +292,13 @@ class UCMSegmenter(Segmenter):
 
     Parameters
     ----------
-    contours : {"gradient", "mpb", "structured_forest"} or callable, default="gradient"
+    contours : {"gradient", "mpb", "structured_forest", "net"} or callable, default="gradient"
         What measures contours. "gradient" is `segalgos.gradient_contours`, simple and quick.
         "mpb" is `segalgos.multiscale_pb`, which knows texture, too. "structured_forest" is
-        `segalgos.structured_forest_contours`, which has learned what people draw. These two take
-        grey images and colour ones. A function is called with the image (H, W, C) and gives
-        strengths (H, W) or (K, H, W), as `segalgos.contour_hierarchy` takes them.
+        `segalgos.structured_forest_contours` and "net" `segalgos.net_contours` (needs torch):
+        both have learned what people draw. These three take grey images and colour ones. A
+        function is called with the image (H, W, C) and gives strengths (H, W) or (K, H, W), as
+        `segalgos.contour_hierarchy` takes them.
     n_segments : int, optional
         Cut so that this many regions are left; fewer if there are fewer basins, more if the
         mask lies in more pieces.
