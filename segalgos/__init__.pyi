@@ -76,3 +76,5 @@ from .region_graph import RegionGraph as RegionGraph
 from .region_graph import region_graph as region_graph
 from .results import Instances as Instances
 from .results import Prompts as Prompts
+from .spectral.eigenvectors import PixelEigenvectors as PixelEigenvectors
+from .spectral.eigenvectors import pixel_eigenvectors as pixel_eigenvectors

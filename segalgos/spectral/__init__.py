@@ -1,0 +1,1 @@
+"""Graphs of pixels, and their eigenvectors."""
