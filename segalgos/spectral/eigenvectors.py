@@ -140,10 +140,26 @@ def _rotate(level: Level, x: NDArray, px: NDArray) -> tuple[NDArray, NDArray]:
     return values, residuals
 
 
-def _cutoff(degree: int, gain: float) -> float:
-    """End of the interval [-1, b] over whose values a filter lifts 1 by `gain`."""
-    lift = np.cosh(np.arccosh(gain) / degree)
-    return 1 - 2 * (lift - 1) / (lift + 1)
+def _plan(degree: int, last: float) -> tuple[int, float]:
+    """Choose a filter: its degree, and the end of the interval [-1, b] that it damps.
+
+    Parameters
+    ----------
+    degree : int
+        Most.
+    last : float
+        The least eigenvalue of the block: b lies no higher, or the filter would damp some of
+        what is wanted.
+
+    Notes
+    -----
+    The eigenvalue 1 is lifted `GAIN` times over the interval, and up to `MOST_GAIN` times if b
+    has to lie so low: beyond, the first vectors would drown the others in rounding.
+    """
+    lift = np.cosh(np.arccosh(GAIN) / degree)
+    cutoff = max(min(last, 1 - 2 * (lift - 1) / (lift + 1)), -0.9)
+    lift = (3 - cutoff) / (1 + cutoff)  # where 1 is mapped to as [-1, b] is mapped to [-1, 1]
+    return max(1, min(degree, int(np.arccosh(MOST_GAIN) / np.arccosh(lift)))), cutoff
 
 
 def _filter(level, x, px, degree, last):
@@ -179,18 +195,18 @@ def _filter(level, x, px, degree, last):
     return px, x
 
 
-def _refine(level, x, k, tol, max_products):
-    """Filter a block until its first k vectors are near enough, or the products are used up."""
+def _refine(level, x, last, k, tol, max_products):
+    """Filter a block until its first k vectors are near enough, or the products are used up.
+
+    `last` is about the least eigenvalue of the block.
+    """
     px = np.zeros_like(x)
     level.step(x, px)
-    last = 1.0
     for turn in range(max_products):
         degree = DEGREES[min(turn, len(DEGREES) - 1)]
-        cutoff = max(min(last, _cutoff(degree, GAIN)), _cutoff(degree, MOST_GAIN))
-        x, px = _filter(level, x, px, degree, cutoff)
+        x, px = _filter(level, x, px, *_plan(degree, last))
         values, residuals = _rotate(level, x, px)
-        # A block with fewer directions than vectors says nothing of what comes behind them.
-        last = values[-1] if np.isfinite(residuals[-1]) else 1.0
+        last = values[-1]
         if residuals[:k].max() <= tol or level.n_products >= max_products:
             break
     return values, x, residuals
@@ -231,11 +247,11 @@ def leading_eigenvectors(
         if len(levels) == 1:
             values, x, residuals = _solve_dense(levels[0], k)
         else:
-            _, x, _ = _solve_dense(levels[-1], block)
+            values, x, _ = _solve_dense(levels[-1], block)
         while len(levels) > 1:
             x = _prolong(levels.pop(), levels[-1], x)
             goal = (tol, MAX_PRODUCTS) if len(levels) == 1 else (COARSE_TOL, MAX_COARSE)
-            values, x, residuals = _refine(levels[-1], x, k, *goal)
+            values, x, residuals = _refine(levels[-1], x, values[-1], k, *goal)
     n_products = levels[0].n_products
     if len(residuals) and not residuals[:k].max() <= tol:
         raise RuntimeError(
