@@ -1,149 +1,31 @@
-"""Normalized cuts on a graph of superpixels."""
+"""Normalized cuts of superpixels, of pixels, or of any graph."""
 
 from __future__ import annotations
 
-import heapq
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import linalg, sparse
-from scipy.sparse.csgraph import connected_components
-from scipy.sparse.linalg import LinearOperator, eigsh, splu
+from scipy import sparse
 
 from segalgos.base import Segmenter, Traits
-from segalgos.checks import check_image, check_int, check_label_map, check_mask, check_real
+from segalgos.checks import (
+    check_choice,
+    check_image,
+    check_int,
+    check_label_map,
+    check_mask,
+    check_real,
+)
 from segalgos.color import find_data_range, rescale, rgb_to_lab
+from segalgos.graph._recursive_cuts import leading_of_graph, prune, segment_links, split
+from segalgos.graph.pixel_cuts import Affinity, k_way_segments, kept_of, pixel_segments
 from segalgos.region_graph import region_graph
+from segalgos.spectral.eigenvectors import check_affinity, check_contours
 
 __all__ = ["NormalizedCutsSegmenter", "cut_graph", "ncut_value", "normalized_cuts"]
 
 WHITE = 100.0  # `sigma` is in units of Lab, or where white is this
 FAINT = 1e-12  # links below this part of the strongest are taken as none
-N_DENSE = 64  # larger graphs go to a sparse eigensolver
-SHIFT = 1e-8  # makes the Laplacian regular; below the eigenvalues worth resolving
 OVERSPLIT = 2  # as many times the segments wanted are made first
-
-
-def _second_eigenvector(weights: sparse.csr_array, degree: NDArray) -> NDArray:
-    """Solve ``(D - W) y = lambda D y`` for the second smallest lambda, eq. (7) of [1].
-
-    Dense up to `N_DENSE` nodes, O(n**3) time; beyond, Lanczos steps on one sparse
-    factorization, which a planar graph allows in O(n**1.5) time.
-    """
-    n, scale = len(degree), 1 / np.sqrt(degree)
-    if n <= N_DENSE:
-        similarity = weights.toarray()
-        similarity *= scale[:, None]
-        similarity *= scale
-        # All eigenvectors: LAPACK's choice of a few may come back empty where eigenvalues
-        # are as close as those of loosely tied graphs.
-        return linalg.eigh(similarity, driver="evd", check_finite=False)[1][:, -2] * scale
-    trivial = 1 / scale
-    trivial /= np.linalg.norm(trivial)
-    rows, nodes = np.repeat(np.arange(n), np.diff(weights.indptr)), np.arange(n)
-    values = np.append(-weights.data * scale[rows] * scale[weights.indices], np.full(n, 1 + SHIFT))
-    places = np.append(rows, nodes), np.append(weights.indices, nodes)
-    laplacian = sparse.csc_array((values, places), shape=(n, n))
-    factors = splu(laplacian, permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
-
-    def solve(x):
-        y = factors.solve(x - trivial * (trivial @ x))
-        return y - trivial * (trivial @ y)
-
-    start = np.cos(np.arange(n) * 0.7)  # any vector, but always the same
-    operator = LinearOperator((n, n), matvec=solve, dtype=float)
-    return eigsh(operator, k=1, which="LA", v0=start, tol=1e-6)[1][:, 0] * scale
-
-
-def _best_split(weights: sparse.csr_array) -> tuple[float, NDArray[np.bool_] | None]:
-    """Cut a graph in two.
-
-    Parameters
-    ----------
-    weights : (n, n) csr_array
-        Symmetric; the diagonal holds what ties a node to itself.
-
-    Returns
-    -------
-    value : float
-        The normalized cut; inf if there is one node only.
-    side : (n,) bool or None
-    """
-    n = weights.shape[0]
-    if n < 2:
-        return np.inf, None
-    n_pieces, piece = connected_components(weights, directed=False)
-    if n_pieces > 1:
-        return 0.0, piece == 0
-    degree = weights.sum(axis=1)
-    vector = _second_eigenvector(weights, degree)
-    vector *= np.sign(vector[np.argmax(np.abs(vector))])
-    order = np.argsort(vector, kind="stable")
-    rank = np.empty(n, np.int64)
-    rank[order] = np.arange(n)
-    # Every threshold at once: link (i, j) is cut by those from the lower rank to the higher.
-    low, high = np.repeat(rank, np.diff(weights.indptr)), rank[weights.indices]
-    once = low < high
-    begins = np.bincount(low[once], weights.data[once], n)
-    ends = np.bincount(high[once], weights.data[once], n)
-    cut = np.maximum(np.cumsum(begins - ends)[:-1], 0)
-    inside = np.cumsum(degree[order])
-    values = cut / inside[:-1] + cut / (inside[-1] - inside[:-1])  # eq. (2)
-    best = int(np.argmin(values))
-    return float(values[best]), rank <= best
-
-
-def _split(weights, max_segments, max_ncut):
-    """Cut the part with the cheapest cut again and again."""
-    segments = np.zeros(weights.shape[0], np.int64)
-    heap: list = []
-
-    def push(nodes, name):
-        value, side = _best_split(weights[nodes][:, nodes])
-        if value <= max_ncut and side is not None:
-            heapq.heappush(heap, (value, name, nodes, side))
-
-    n = 1
-    push(np.arange(weights.shape[0]), 0)
-    while heap and n < max_segments:
-        _, name, nodes, side = heapq.heappop(heap)
-        segments[nodes[~side]] = n
-        push(nodes[side], name)
-        push(nodes[~side], n)
-        n += 1
-    return segments
-
-
-def _segment_links(weights, segments):
-    """Links between segments (k, k), their own left out, and each segment's total."""
-    k = int(segments.max()) + 1
-    n = len(segments)
-    member = sparse.csr_array((np.ones(n), (np.arange(n), segments)), shape=(n, k))
-    links = (member.T @ weights @ member).toarray()
-    total = np.maximum(links.sum(axis=1), np.finfo(float).tiny)  # of no links: a cut of zero
-    np.fill_diagonal(links, 0)
-    return links, total
-
-
-def _prune(weights, segments, n_segments):
-    """Merge the two segments that lower the k-way normalized cut most, until few are left."""
-    links, total = _segment_links(weights, segments)
-    while len(total) > n_segments:
-        cut = links.sum(axis=1)
-        share = cut / total
-        change = (cut[:, None] + cut - 2 * links) / (total[:, None] + total)
-        change -= share[:, None] + share
-        np.fill_diagonal(change, np.inf)
-        a, b = sorted(np.unravel_index(np.argmin(change), change.shape))
-        links[a] += links[b]
-        links[:, a] += links[:, b]
-        links[a, a] = 0
-        links = np.delete(np.delete(links, b, axis=0), b, axis=1)
-        total[a] += total[b]
-        total = np.delete(total, b)
-        segments = np.where(segments == b, a, segments)
-        segments = segments - (segments > b)
-    return segments
 
 
 def _check_cut(caller, n_segments, max_ncut):
@@ -152,17 +34,20 @@ def _check_cut(caller, n_segments, max_ncut):
     check_real(caller, "max_ncut", max_ncut, low=0)
 
 
-def _cut(weights, n_segments, max_ncut):
+def _cut(weights, n_segments, max_ncut, method="recursive"):
     """Segments of a checked graph, in the order of their first nodes."""
     weights = weights.copy()
     weights.data[weights.data < FAINT * weights.data.max(initial=0)] = 0
     weights.eliminate_zeros()
     n = weights.shape[0]
-    if n_segments is None:
-        segments = _split(weights, n, max_ncut)
+    if method == "k_way":
+        vectors = leading_of_graph(weights, n_segments).astype(np.float32)
+        segments = k_way_segments(vectors[:, None], np.ones((1, n), bool))[0]
+    elif n_segments is None:
+        segments = split(weights, n, max_ncut)
     else:
-        segments = _split(weights, min(n, OVERSPLIT * n_segments), np.inf)
-        segments = _prune(weights, segments, n_segments)
+        segments = split(weights, min(n, OVERSPLIT * n_segments), np.inf)
+        segments = prune(weights, segments, n_segments)
     _, first, names = np.unique(segments, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[names].astype(np.int32)
 
@@ -208,7 +93,7 @@ def ncut_value(weights: ArrayLike | sparse.sparray, segments: ArrayLike) -> floa
     """
     weights = _check_graph("ncut_value", weights)
     segments = check_label_map(segments, weights.shape[:1], "ncut_value", "segments")
-    links, total = _segment_links(weights, segments)
+    links, total = segment_links(weights, segments)
     return float(np.sum(links.sum(axis=1) / total))
 
 
@@ -258,16 +143,38 @@ def cut_graph(
     return _cut(weights, n_segments, max_ncut)
 
 
-def _check_parameters(caller, n_segments, max_ncut, sigma, n_superpixels, data_range):
+def _check_parameters(parameters, ndim, caller):
+    """Check what the function and the segmenter share; `ndim` counts no channels."""
+    n_segments, nodes, method, max_ncut, sigma, n_superpixels, rho, radius, tol, data_range = (
+        parameters
+    )
     _check_cut(caller, n_segments, max_ncut)
-    check_real(caller, "sigma", sigma, above=0)
+    check_choice(caller, "nodes", nodes, ("superpixels", "pixels"))
+    check_choice(caller, "method", method, ("recursive", "k_way"))
     check_int(caller, "n_superpixels", n_superpixels, low=1)
-    if data_range is not None:
-        check_real(caller, "data_range", data_range, above=0)
+    check_real(caller, "sigma", sigma, above=0)
+    check_affinity(caller, rho, sigma, radius, False, tol, data_range)
+    if method == "k_way" and n_segments is None:
+        raise ValueError(
+            f"{caller}: n_segments is None, expected an integer with method='k_way': pass how many "
+            "to make."
+        )
+    if nodes == "pixels" and ndim == 3:
+        raise ValueError(
+            f"{caller}: nodes is 'pixels' for a volume, expected an image: pass "
+            "nodes='superpixels'."
+        )
 
 
-def _segment(image, mask, labels, n_segments, max_ncut, sigma, n_superpixels, data_range, caller):
+def _segment(image, mask, labels, contours, parameters, caller, kept=None):
     """Segment a checked image; see `normalized_cuts`."""
+    n_segments, nodes, method, max_ncut, sigma, n_superpixels, rho, radius, tol, data_range = (
+        parameters
+    )
+    if nodes == "pixels":
+        affinity = Affinity(sigma, rho, radius, tol, data_range)
+        cut = n_segments, method, max_ncut
+        return pixel_segments(image, mask, *cut, affinity, contours, caller, kept)
     data_range = find_data_range(image, mask, data_range, caller)
     if mask is not None:
         image = np.where(mask[..., None], image, 0).astype(image.dtype)
@@ -290,7 +197,7 @@ def _segment(image, mask, labels, n_segments, max_ncut, sigma, n_superpixels, da
     weights = sparse.csr_array((similarity, graph.indices, graph.indptr), shape=shape)
     if n_segments is not None:
         n_segments = min(n_segments, graph.n_regions)
-    segments = _cut(weights, n_segments, max_ncut)
+    segments = _cut(weights, n_segments, max_ncut, method)
     return np.append(segments, np.int32(-1))[graph.labels]
 
 
@@ -298,23 +205,32 @@ def normalized_cuts(
     image: ArrayLike,
     n_segments: int | None = None,
     *,
+    nodes: str = "superpixels",
+    method: str = "recursive",
     max_ncut: float = 0.005,
     sigma: float = 7.0,
     n_superpixels: int = 400,
     labels: ArrayLike | None = None,
+    contours: ArrayLike | None = None,
+    rho: float = 0.1,
+    radius: float = 5,
+    tol: float = 1e-3,
     data_range: float | None = None,
     mask: ArrayLike | None = None,
     channel_axis: int | str | None = "auto",
 ) -> NDArray[np.int32]:
     """Cut an image where little similarity is lost, in relation to what stays together.
 
-    The quick form: the graph's nodes are superpixels, not pixels.
-
     Parameters
     ----------
     image : (H, W), (H, W, C) or volume, array_like
     n_segments : int, optional
-        How many to make; fewer if there are fewer superpixels. None leaves it to `max_ncut`.
+        How many to make; fewer if there are fewer nodes. None leaves it to `max_ncut`.
+    nodes : {"superpixels", "pixels"}, default="superpixels"
+        Cut a graph of superpixels, quickly, or that of all pixels of an image.
+    method : {"recursive", "k_way"}, default="recursive"
+        Cut parts in two again and again, or make `n_segments` at once from as many
+        eigenvectors; that may leave some out.
     max_ncut : float, default=0.005
         Without `n_segments`, parts are cut in two while the normalized cut, from 0 to 2, is
         at most this.
@@ -325,6 +241,15 @@ def normalized_cuts(
         Superpixels that `segalgos.slic` is asked for.
     labels : (H, W) or (D, H, W) array_like of int, optional
         Regions to use in place of these superpixels; -1 is ignored.
+    contours : (H, W) or (K, H, W) array_like, optional
+        Strengths of contours, for pixels. None takes thin ones of `segalgos.multiscale_pb` for
+        grey images and those of three channels, and none for others.
+    rho : float, default=0.1
+        Strength of a contour that the similarity of pixels falls to 1/e across.
+    radius : float, default=5
+        Pixels are tied up to this distance.
+    tol : float, default=1e-3
+        Largest residual of the pixels' eigenvectors.
     data_range : float, optional
         Value of white in `image`; found by `segalgos.color.data_range_of` if None.
     mask : array_like of bool, optional
@@ -336,7 +261,7 @@ def normalized_cuts(
     -------
     (H, W) or (D, H, W) int32
         Ids 0..k-1. Segments may lie in pieces if `n_segments` is less than the pieces of
-        the mask.
+        the mask, and those of pixels or of "k_way" otherwise too.
 
     Raises
     ------
@@ -346,6 +271,7 @@ def normalized_cuts(
     See Also
     --------
     segalgos.graph.normalized_cuts.cut_graph : The same on any graph.
+    segalgos.pixel_eigenvectors : Eigenvectors of the graph of pixels, with the details.
 
     Notes
     -----
@@ -356,12 +282,18 @@ def normalized_cuts(
     then those two are merged again and again that lower the k-way normalized cut most
     (section 3.2 of the paper, which makes the first segments by k-means instead).
 
+    Pixels have 16 eigenvectors solved for, or 32, 64 ... for more segments. A part is cut by the
+    best combination of these: the second eigenvector of its own graph as far as they can express
+    it, at one of 256 values. So no part needs another eigensolver. "k_way" turns the first
+    `n_segments` eigenvectors until each pixel is near an axis [2]_.
+
     Nothing is random. O(n_superpixels**1.5) time for a cut, beside that of the superpixels.
 
     References
     ----------
     .. [1] J. Shi and J. Malik, "Normalized cuts and image segmentation", IEEE Trans. Pattern
        Anal. Mach. Intell. 22(8), 888-905, 2000.
+    .. [2] S. Yu and J. Shi, "Multiclass Spectral Clustering", ICCV 2003.
 
     Examples
     --------
@@ -371,26 +303,41 @@ def normalized_cuts(
     >>> image[:, 4:] = 1
     >>> normalized_cuts(image, 2, n_superpixels=9)[0]
     array([0, 0, 0, 0, 1, 1], dtype=int32)
+    >>> normalized_cuts(image, 2, nodes="pixels")[0]
+    array([0, 0, 0, 0, 1, 1], dtype=int32)
     """
     caller = "normalized_cuts"
-    _check_parameters(caller, n_segments, max_ncut, sigma, n_superpixels, data_range)
     image = check_image(image, caller, channel_axis=channel_axis, ndims=(2, 3), keep_uint8=True)
+    parameters = n_segments, nodes, method, max_ncut, sigma, n_superpixels, rho, radius, tol
+    parameters = *parameters, data_range
+    _check_parameters(parameters, image.ndim - 1, caller)
     if labels is not None:
         labels = check_label_map(labels, image.shape[:-1], caller)
+    unused = "labels" if nodes == "pixels" else "contours"
+    if (labels if nodes == "pixels" else contours) is not None:
+        raise ValueError(
+            f"{caller}: got {unused} with nodes={nodes!r}, which has no use for them: leave them "
+            "out, or choose other nodes."
+        )
+    if contours is not None:
+        contours = check_contours(contours, image.shape[:2], caller)
     if mask is not None:
         mask = check_mask(mask, image.shape[:-1], caller)
-    return _segment(
-        image, mask, labels, n_segments, max_ncut, sigma, n_superpixels, data_range, caller
-    )
+    return _segment(image, mask, labels, contours, parameters, caller)
 
 
 class NormalizedCutsSegmenter(Segmenter):
-    """Shi and Malik's normalized cuts [1]_, on a graph of superpixels.
+    """Shi and Malik's normalized cuts [1]_, on a graph of superpixels or of pixels.
 
     Parameters
     ----------
     n_segments : int, optional
-        How many to make; fewer if there are fewer superpixels. None leaves it to `max_ncut`.
+        How many to make; fewer if there are fewer nodes. None leaves it to `max_ncut`.
+    nodes : {"superpixels", "pixels"}, default="superpixels"
+        Cut a graph of superpixels, quickly, or that of all pixels of an image.
+    method : {"recursive", "k_way"}, default="recursive"
+        Cut parts in two again and again, or make `n_segments` at once from as many
+        eigenvectors; that may leave some out.
     max_ncut : float, default=0.005
         Without `n_segments`, parts are cut in two while the normalized cut, from 0 to 2, is
         at most this.
@@ -399,6 +346,13 @@ class NormalizedCutsSegmenter(Segmenter):
         of three channels, else where white is 100.
     n_superpixels : int, default=400
         Superpixels that `segalgos.slic` is asked for.
+    rho : float, default=0.1
+        Strength of a contour, of `segalgos.multiscale_pb`, that the similarity of pixels falls to
+        1/e across.
+    radius : float, default=5
+        Pixels are tied up to this distance.
+    tol : float, default=1e-3
+        Largest residual of the pixels' eigenvectors.
     data_range : float, optional
         Value of white in the images; found for each by `segalgos.color.data_range_of` if
         None.
@@ -408,6 +362,12 @@ class NormalizedCutsSegmenter(Segmenter):
     See Also
     --------
     segalgos.normalized_cuts : The same as a function, with the details.
+
+    Notes
+    -----
+    With pixels, the eigenvectors of the last two images are kept beside the segmenter, not in
+    its copies and model files. So another `n_segments`, `method` or `max_ncut` for the same image
+    needs no new ones; more than 16, 32, 64 ... segments need them once.
 
     References
     ----------
@@ -421,16 +381,26 @@ class NormalizedCutsSegmenter(Segmenter):
         self,
         n_segments: int | None = None,
         *,
+        nodes: str = "superpixels",
+        method: str = "recursive",
         max_ncut: float = 0.005,
         sigma: float = 7.0,
         n_superpixels: int = 400,
+        rho: float = 0.1,
+        radius: float = 5,
+        tol: float = 1e-3,
         data_range: float | None = None,
         channel_axis: int | str | None = "auto",
     ):
         self.n_segments = n_segments
+        self.nodes = nodes
+        self.method = method
         self.max_ncut = max_ncut
         self.sigma = sigma
         self.n_superpixels = n_superpixels
+        self.rho = rho
+        self.radius = radius
+        self.tol = tol
         self.data_range = data_range
         self.channel_axis = channel_axis
 
@@ -444,25 +414,24 @@ class NormalizedCutsSegmenter(Segmenter):
         """
         return cls(n_superpixels=40)
 
-    def _check_params(self):
-        _check_parameters(
-            self._caller,
+    def _parameters(self):
+        return (
             self.n_segments,
+            self.nodes,
+            self.method,
             self.max_ncut,
             self.sigma,
             self.n_superpixels,
+            self.rho,
+            self.radius,
+            self.tol,
             self.data_range,
         )
 
+    def _check_params(self):
+        _check_parameters(self._parameters(), 2, self._caller)
+
     def _predict(self, image, mask, prompts):
-        return _segment(
-            image,
-            mask,
-            None,
-            self.n_segments,
-            self.max_ncut,
-            self.sigma,
-            self.n_superpixels,
-            self.data_range,
-            self._caller,
-        )
+        _check_parameters(self._parameters(), image.ndim - 1, self._caller)
+        kept = kept_of(self) if self.nodes == "pixels" else None
+        return _segment(image, mask, None, None, self._parameters(), self._caller, kept)

@@ -11,7 +11,7 @@ from skimage import data
 from skimage import graph as skimage_graph
 
 from segalgos import slic
-from segalgos.graph import normalized_cuts as module
+from segalgos.graph import _recursive_cuts as module
 from segalgos.graph.normalized_cuts import (
     NormalizedCutsSegmenter,
     cut_graph,
