@@ -299,14 +299,30 @@ class KeptEigenvectors:
         self._kept: OrderedDict[bytes, Any] = OrderedDict()
 
     def get(self, key: bytes) -> Any:
-        """What was kept, or None."""
+        """Find what was kept.
+
+        Parameters
+        ----------
+        key : bytes
+
+        Returns
+        -------
+        object or None
+            None if it is not here.
+        """
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
             return self._kept.get(key)
 
     def keep(self, key: bytes, found: Any) -> None:
-        """Keep something in place of what was asked for the longest time ago."""
+        """Keep something, in place of what was not asked for the longest time.
+
+        Parameters
+        ----------
+        key : bytes
+        found : object
+        """
         with self._lock:
             self._kept[key] = found
             while len(self._kept) > IMAGES_KEPT:

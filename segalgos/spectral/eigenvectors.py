@@ -278,7 +278,21 @@ def graph_of_image(
     data_range: float | None,
     caller: str,
 ) -> PixelGraph:
-    """Tie the pixels of a checked image (H, W, C); see `pixel_eigenvectors`."""
+    """Tie the pixels of a checked image; see `pixel_eigenvectors`.
+
+    Parameters
+    ----------
+    image : (H, W, C) uint8 or float32
+    mask : (H, W) bool or None
+    contours : (H, W) float32 or None
+    rho, sigma, radius, sampled, data_range : as `pixel_eigenvectors` takes them
+    caller : str
+        For messages.
+
+    Returns
+    -------
+    PixelGraph
+    """
     planes = None
     if sigma is not None:
         data_range = find_data_range(image, mask, data_range, caller)
@@ -302,7 +316,20 @@ def graph_of_image(
 
 
 def check_contours(contours: ArrayLike, shape: tuple[int, int], caller: str) -> NDArray[np.float32]:
-    """Check strengths of contours (H, W) or (K, H, W), and take the largest of each pixel."""
+    """Check strengths of contours, and take the largest of each pixel.
+
+    Parameters
+    ----------
+    contours : (H, W) or (K, H, W) array_like
+    shape : tuple of int
+        Of the image.
+    caller : str
+        For messages.
+
+    Returns
+    -------
+    (H, W) float32
+    """
     ndim = np.ndim(contours)
     if ndim not in (2, 3) or np.shape(contours)[-2:] != tuple(shape) or np.size(contours) == 0:
         raise ValueError(
@@ -436,7 +463,14 @@ def pixel_eigenvectors(
 
 
 def check_affinity(caller, rho, sigma, radius, sampled, tol, data_range):
-    """Check the parameters that `pixel_eigenvectors` shares with others."""
+    """Check the parameters that `pixel_eigenvectors` shares with others.
+
+    Parameters
+    ----------
+    caller : str
+        For messages.
+    rho, sigma, radius, sampled, tol, data_range : as `pixel_eigenvectors` takes them
+    """
     check_real(caller, "rho", rho, above=0)
     if sigma is not None:
         check_real(caller, "sigma", sigma, above=0)
