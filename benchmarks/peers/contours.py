@@ -1,4 +1,4 @@
-"""Hierarchies of contours against higra.
+"""Hierarchies of contours against higra, eigenvectors of pixels against ARPACK.
 
     pip install higra
     python benchmarks/peers/contours.py --data DATA --out FOLDER
@@ -7,6 +7,14 @@ DATA is the folder that holds BSDS500, whose first validation image is taken; wi
 a picture of scikit-image of the same size. The strength of contours is given: both make basins,
 weigh arcs in their orientation, merge and draw the double-sized map. higra is used where it is
 installed.
+
+The graph of pixels is that of gPb: neighbours up to 5 apart, tied across thinned contours. Both
+solvers get the same weights, ours as planes of float32, scipy's eigsh as a sparse matrix of
+float64, and the same tolerance. Of both the largest residual is computed anew with that matrix, and
+the sum of the 16 eigenvalues, which is the higher the nearer vectors are to the leading ones.
+
+A picture of 10 megapixels, the image mirrored again and again, shows what memory normalized cuts on
+pixels take.
 """
 
 from __future__ import annotations
@@ -16,29 +24,42 @@ import importlib.util
 
 import numpy as np
 from measure import Task, main
+from scipy import sparse
+from scipy.sparse.linalg import eigsh
 
 import segalgos
 from segalgos import datasets
+from segalgos.spectral.affinity import disc_offsets, pixel_graph
+from segalgos.spectral.eigenvectors import leading_eigenvectors
 
 SHAPE = (321, 481)
-PACKAGES = ("numpy", "numba", "higra")
+LARGE = (2592, 3888)
+PACKAGES = ("numpy", "numba", "higra", "scipy")
+N_EIGENVECTORS, TOL = 16, 1e-3
 
 
 def load_image(text):
     """An image of BSDS500's size, and a part of it to warm up with."""
     kind, _, path = text.partition(":")
+    large = kind.startswith("large-")
+    kind = kind.removeprefix("large-")
     if kind == "bsds500":
         image = datasets.load("bsds500", root=path, split="val")[0].image
     else:
         from skimage import data
 
         image = np.ascontiguousarray(data.coffee()[: SHAPE[0], : SHAPE[1]])
-    return image, np.ascontiguousarray(image[:96, :128])
+    part = np.ascontiguousarray(image[:96, :128])
+    if large:
+        rest = [(0, size - have) for size, have in zip(LARGE, image.shape[:2], strict=True)]
+        image = np.pad(image, [*rest, (0, 0)], mode="symmetric")
+    return image, part
 
 
 def images(arguments):
     """Size -> what `load_image` understands."""
-    return {"481 x 321": f"bsds500:{arguments.data}" if arguments.data else "part:"}
+    text = f"bsds500:{arguments.data}" if arguments.data else "part:"
+    return {"481 x 321": text, "3888 x 2592": f"large-{text}"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,6 +109,42 @@ def count_segments(_, labels):
     return {"segments": len(np.unique(labels))}
 
 
+def pixel_graphs(image):
+    """The graph of pixels, and its normalized matrix with the degrees."""
+    thin = segalgos.non_maximum_suppression(segalgos.multiscale_pb(image))
+    graph = pixel_graph(disc_offsets(5), np.ones(thin.shape, bool), contours=thin)
+    weights = graph.to_sparse()
+    degree = weights.sum(axis=1)
+    scale = sparse.diags_array(1 / np.sqrt(degree))
+    return graph, (scale @ weights @ scale).tocsr(), degree
+
+
+def eigenvectors_ours(inputs):
+    """Unit eigenvectors and eigenvalues of the normalized matrix by segalgos."""
+    graph, _, degree = inputs
+    found = leading_eigenvectors(graph, N_EIGENVECTORS, TOL)[0]
+    vectors = found.vectors.reshape(N_EIGENVECTORS, -1) * np.sqrt(degree)
+    return 1 - found.values, vectors.T
+
+
+def eigenvectors_scipy(inputs):
+    """The same by ARPACK, from the same start whenever it runs."""
+    start = np.random.default_rng(0).random(len(inputs[2]))
+    return eigsh(inputs[1], N_EIGENVECTORS, which="LA", tol=TOL, v0=start)
+
+
+def check_eigenvectors(inputs, found):
+    """Largest residual, and sum of the eigenvalues."""
+    values, vectors = found
+    residuals = np.linalg.norm(inputs[1] @ vectors - vectors * values, axis=0)
+    return {"residual": float(residuals.max()), "sum of eigenvalues": float(values.sum())}
+
+
+def cuts_ours(image):
+    """Eight segments by normalized cuts on pixels."""
+    return segalgos.normalized_cuts(image, 8, nodes="pixels", method="k_way")
+
+
 SIZES = ("481 x 321",)
 UCM = {"segalgos": ucm_ours}
 if importlib.util.find_spec("higra"):
@@ -96,6 +153,22 @@ TASKS = [
     Task("UCM from contours", strengths, UCM, share_of_contours, {"higra": (1, 2)}, SIZES),
     Task(
         "UCMSegmenter", lambda image: image, {"segalgos": segmenter_ours}, count_segments, {}, SIZES
+    ),
+    Task(
+        "16 eigenvectors of pixels",
+        pixel_graphs,
+        {"segalgos": eigenvectors_ours, "scipy": eigenvectors_scipy},
+        check_eigenvectors,
+        {"scipy": (10, 30)},
+        SIZES,
+    ),
+    Task(
+        "normalized cuts on pixels",
+        lambda image: image,
+        {"segalgos": cuts_ours},
+        count_segments,
+        {},
+        ("481 x 321", "3888 x 2592"),
     ),
 ]
 
