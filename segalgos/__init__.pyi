@@ -23,6 +23,8 @@ from .clustering.slic import slic as slic
 from .clustering.superpixels import superpixels as superpixels
 from .contours.contour_net import ContourNet as ContourNet
 from .contours.contour_net import net_contours as net_contours
+from .contours.globalized_pb import globalized_pb as globalized_pb
+from .contours.globalized_pb import spectral_contours as spectral_contours
 from .contours.gradient_contours import gradient_contours as gradient_contours
 from .contours.gradients import PbGradients as PbGradients
 from .contours.gradients import pb_gradients as pb_gradients

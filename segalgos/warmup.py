@@ -45,6 +45,8 @@ def compile_method(name: str) -> None:
             target = Instances.from_labels(labels)
         segmenter.fit(image, target).predict(image, mask=labels == 1)
         segmenter.predict(image)
+    if "nodes" in segmenter.get_params():  # kernels of the graph of pixels
+        segmenter.set_params(nodes="pixels").predict(image)
     if hasattr(segmenter, "hierarchy"):  # kernels of cuts that it does not use itself
         hierarchy = segmenter.hierarchy(image)
         hierarchy.ucm()
@@ -66,6 +68,7 @@ def compile_metrics() -> None:
 
 def compile_contours() -> None:
     """Find contours of tiny images, of 8 bits and of floats, and learn to."""
+    from segalgos.contours.globalized_pb import globalized_pb
     from segalgos.contours.multiscale_pb import multiscale_pb
     from segalgos.contours.structured_forest import StructuredForest
     from segalgos.contours.thinning import non_maximum_suppression
@@ -74,6 +77,7 @@ def compile_contours() -> None:
     image = np.random.default_rng(0).integers(0, 256, (24, 24, 3)).astype(np.uint8)
     non_maximum_suppression(multiscale_pb(image))
     multiscale_pb(image.astype(np.float32), mask=_labels() == 1)
+    globalized_pb(image)
     forest = StructuredForest(
         n_trees=1, n_evaluated=1, scales=(0.5, 1, 2), n_patches=50, random_state=0
     )

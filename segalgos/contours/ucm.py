@@ -53,6 +53,7 @@ CONTOURS: dict[str, ContourSource] = {
         "segalgos.contours.gradient_contours", "gradient_contours", level=16.0
     ),
     "mpb": ContourSource("segalgos.contours.multiscale_pb", "multiscale_pb", level=0.21),
+    "gpb": ContourSource("segalgos.contours.globalized_pb", "globalized_pb", level=0.3),
     "structured_forest": ContourSource(
         "segalgos.contours.structured_forest", "structured_forest_contours", level=0.07
     ),
@@ -292,11 +293,13 @@ class UCMSegmenter(Segmenter):
 
     Parameters
     ----------
-    contours : {"gradient", "mpb", "structured_forest", "net"} or callable, default="gradient"
+    contours : {"gradient", "mpb", "gpb", "structured_forest", "net"} or callable, \
+            default="gradient"
         What measures contours. "gradient" is `segalgos.gradient_contours`, simple and quick.
-        "mpb" is `segalgos.multiscale_pb`, which knows texture, too. "structured_forest" is
+        "mpb" is `segalgos.multiscale_pb`, which knows texture, too, and "gpb"
+        `segalgos.globalized_pb`, which also looks at the image as a whole. "structured_forest" is
         `segalgos.structured_forest_contours` and "net" `segalgos.net_contours` (needs torch):
-        both have learned what people draw. These three take grey images and colour ones. A
+        both have learned what people draw. These four take grey images and colour ones. A
         function is called with the image (H, W, C) and gives strengths (H, W) or (K, H, W), as
         `segalgos.contour_hierarchy` takes them.
     n_segments : int, optional
