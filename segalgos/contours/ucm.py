@@ -53,7 +53,7 @@ CONTOURS: dict[str, ContourSource] = {
         "segalgos.contours.gradient_contours", "gradient_contours", level=16.0
     ),
     "mpb": ContourSource("segalgos.contours.multiscale_pb", "multiscale_pb", level=0.21),
-    "gpb": ContourSource("segalgos.contours.globalized_pb", "globalized_pb", level=0.3),
+    "gpb": ContourSource("segalgos.contours.globalized_pb", "globalized_pb", level=0.55),
     "structured_forest": ContourSource(
         "segalgos.contours.structured_forest", "structured_forest_contours", level=0.07
     ),
