@@ -234,6 +234,35 @@ def test_weights_of_your_own(coffee):
         graph.merge(n_segments=9, weight=one_sided)
 
 
+@pytest.mark.parametrize(("shape", "connectivity"), [((7, 9), 1), ((7, 9), 2), ((3, 4, 5), 3)])
+def test_border_means_equal_brute_force(shape, connectivity):
+    rng = np.random.default_rng(connectivity)
+    labels = rng.integers(-1, 6, shape)
+    values = rng.random(shape)
+    pairs = {}
+    for one, other in itertools.combinations(np.ndindex(shape), 2):
+        step = np.abs(np.subtract(one, other))
+        a, b = labels[one], labels[other]
+        if a != b and min(a, b) >= 0 and step.max() == 1 and step.sum() <= connectivity:
+            for key in ((a, b), (b, a)):
+                pairs.setdefault(key, []).append(max(values[one], values[other]))
+    graph = region_graph(labels, connectivity=connectivity)
+    rows = np.repeat(graph.ids, np.diff(graph.indptr))
+    expected = [np.mean(pairs[a, b]) for a, b in zip(rows, graph.ids[graph.indices])]
+    means = graph.border_means(values)
+    np.testing.assert_allclose(means, expected)
+    assert graph.merge(n_segments=2, weight=means).max() == 1
+
+
+def test_border_means_of_no_border_and_bad_values():
+    graph = region_graph([[0, -1, 1]])
+    assert graph.border_means([[1, 2, 3]]).shape == (0,)
+    with pytest.raises(ValueError, match=r"RegionGraph\.border_means: values .*\(1, 2\)"):
+        graph.border_means([[1, 2]])
+    with pytest.raises(ValueError, match=r"RegionGraph\.border_means: values"):
+        graph.border_means([[1, np.nan, 3]])
+
+
 def test_ignored_pixels_and_pieces():
     labels = np.array([[0, -1, 1], [0, -1, 1]])
     graph = region_graph(labels, np.zeros((2, 3)))
