@@ -17,6 +17,7 @@ from segalgos.clustering._joint_domain import (
     make_points,
 )
 from segalgos.color import find_data_range, rescale, rgb_to_lab
+from segalgos.smoothing import gaussian
 
 __all__ = ["MeanShiftSegmenter", "mean_shift", "mean_shift_filter"]
 
@@ -44,6 +45,7 @@ def _check_parameters(
     algorithm,
     min_size,
     max_iter,
+    sigma,
     color_space,
     data_range,
 ):
@@ -53,14 +55,21 @@ def _check_parameters(
     check_choice(caller, "algorithm", algorithm, ("grid", "exact"))
     check_int(caller, "min_size", min_size, low=0)
     check_int(caller, "max_iter", max_iter, low=1)
+    check_real(caller, "sigma", sigma, low=0, high=1000)
     check_choice(caller, "color_space", color_space, ("lab", "rgb"))
     if data_range is not None:
         check_real(caller, "data_range", data_range, above=0)
 
 
-def _features(image, mask, color_space, data_range, caller):
-    """Colours (D, H, W, C) float32 in the units of range_bandwidth."""
+def _features(image, mask, sigma, color_space, data_range, caller):
+    """Colours (D, H, W, C) float32, smoothed, in the units of range_bandwidth."""
     data_range = find_data_range(image, mask, data_range, caller)
+    if sigma > 0:
+        plane = image.shape[0] == 1
+        inside = mask[0] if plane else mask
+        image = rescale(image[0] if plane else image, data_range, WHITE)
+        image = gaussian(image, sigma, None if inside.all() else inside).reshape(*mask.shape, -1)
+        data_range = WHITE
     if color_space == "lab" and image.shape[-1] == 3:
         return rgb_to_lab(image, data_range)
     return rescale(image, data_range, WHITE)
@@ -101,10 +110,10 @@ def _as_volume(image, mask):
     return image.reshape(shape), inside
 
 
-def _segment(image, mask, caller, *, min_size, color_space, data_range, max_iter, **options):
+def _segment(image, mask, caller, *, min_size, sigma, color_space, data_range, max_iter, **options):
     """Segment a checked image; see `mean_shift`."""
     volume, inside = _as_volume(image, mask)
-    features = _features(volume, inside, color_space, data_range, caller)
+    features = _features(volume, inside, sigma, color_space, data_range, caller)
     points, starts, point_of, window, catch = _make_points(features, inside, **options)
     modes, _ = find_modes(points, starts, window, max_iter, catch)
     colors = np.ascontiguousarray(modes[:, COLOR:])
@@ -116,7 +125,7 @@ def _segment(image, mask, caller, *, min_size, color_space, data_range, max_iter
 def _filter(image, mask, caller, *, color_space, data_range, max_iter, **options):
     """Filter a checked image; see `mean_shift_filter`."""
     volume, inside = _as_volume(image, mask)
-    features = _features(volume, inside, color_space, data_range, caller)
+    features = _features(volume, inside, 0.0, color_space, data_range, caller)
     points, starts, point_of, window, catch = _make_points(features, inside, **options)
     modes, origins = find_modes(points, starts, window, max_iter, catch)
     flat = point_of.ravel()
@@ -142,6 +151,7 @@ def mean_shift(
     algorithm: str = "grid",
     min_size: int = 100,
     max_iter: int = 100,
+    sigma: float = 0.0,
     color_space: str = "lab",
     data_range: float | None = None,
     mask: ArrayLike | None = None,
@@ -172,6 +182,9 @@ def mean_shift(
         Regions of fewer pixels are joined to a neighbour, unless the mask isolates them.
     max_iter : int, default=100
         Largest number of steps from a pixel. Most trajectories end after five to twenty.
+    sigma : float, default=0.0
+        Standard deviation in pixels of a Gaussian that smooths the image first. On photographs
+        1 lets regions follow people's better.
     color_space : {"lab", "rgb"}, default="lab"
         "lab" converts images of three channels to CIE Lab; all others, and "rgb", are used
         as they are, in units where white is 100.
@@ -238,6 +251,7 @@ def mean_shift(
         "algorithm": algorithm,
         "min_size": min_size,
         "max_iter": max_iter,
+        "sigma": sigma,
         "color_space": color_space,
         "data_range": data_range,
     }
@@ -321,7 +335,7 @@ def mean_shift_filter(
         "color_space": color_space,
         "data_range": data_range,
     }
-    _check_parameters(caller, min_size=0, **options)
+    _check_parameters(caller, min_size=0, sigma=0.0, **options)
     shape = np.shape(image)
     image = check_image(image, caller, channel_axis=channel_axis, ndims=(2, 3), keep_uint8=True)
     if mask is not None:
@@ -352,6 +366,8 @@ class MeanShiftSegmenter(Segmenter):
         Regions of fewer pixels are joined to a neighbour, unless the mask isolates them.
     max_iter : int, default=100
         Largest number of steps from a pixel.
+    sigma : float, default=0.0
+        Standard deviation in pixels of a Gaussian that smooths the image first.
     color_space : {"lab", "rgb"}, default="lab"
         "lab" converts images of three channels to CIE Lab; all others, and "rgb", are used
         as they are, in units where white is 100.
@@ -384,6 +400,7 @@ class MeanShiftSegmenter(Segmenter):
         algorithm: str = "grid",
         min_size: int = 100,
         max_iter: int = 100,
+        sigma: float = 0.0,
         color_space: str = "lab",
         data_range: float | None = None,
         channel_axis: int | str | None = "auto",
@@ -394,6 +411,7 @@ class MeanShiftSegmenter(Segmenter):
         self.algorithm = algorithm
         self.min_size = min_size
         self.max_iter = max_iter
+        self.sigma = sigma
         self.color_space = color_space
         self.data_range = data_range
         self.channel_axis = channel_axis
