@@ -67,6 +67,7 @@ def test_contours():
     module = run_blocks("contours.md")
     assert module.coarse.max() == 4
     assert len(np.unique(module.mine)) == 20
+    assert len(np.unique(module.few)) == 8
 
 
 def test_contour_gradients():
