@@ -288,6 +288,33 @@ def contours() -> str:
     return rst(lines)
 
 
+# Of the test part, after tables 1 and 2 of Arbelaez 2011, as PUBLISHED_CONTOURS.
+PUBLISHED_REGIONS = {
+    "felzenszwalb": (0.61, 0.64, 0.56, 0.52, 0.57, 0.69),
+    "mean_shift": (0.64, 0.68, 0.56, 0.54, 0.58, 0.66),
+    "normalized_cuts": (0.64, 0.68, 0.45, 0.45, 0.53, 0.67),
+}
+
+
+def region_methods() -> str:
+    """Scores of methods that find regions, each above what is published of it."""
+    lines = [
+        ["method", "levels", "ODS", "OIS", "AP", "covering ODS", "OIS", "best", "CPU s an image"]
+    ]
+    path = RESULTS / "contours" / "bsds500" / "regions.jsonl"
+    for row in map(json.loads, path.read_text().splitlines()):
+        name = f"`{row['method']}`"
+        values = row["values"]
+        found = [f"{row['boundaries'][k]:.3f}" for k in ("ods", "ois", "ap")]
+        found += [f"{row['regions'][f'covering_{k}']:.3f}" for k in ("ods", "ois", "best")]
+        levels = f"{len(values)}, `{row['setting']}` {values[0]:g} to {values[-1]:g}"
+        lines.append([name, levels, *found, f"{row['cpu_seconds']:.2f}"])
+        if published := PUBLISHED_REGIONS.get(row["method"]):
+            numbers = [f"{value:.2f}" for value in published]
+            lines.append([f"{name}, test", "published (Arbelaez 2011)", *numbers, ""])
+    return rst(lines)
+
+
 def outputs() -> dict[Path, str]:
     """Every generated file and its content."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -311,6 +338,7 @@ def outputs() -> dict[Path, str]:
         ROOT / "docs" / "_generated" / "nuclei.rst": training("nuclei", NUCLEI) + "\n",
         ROOT / "docs" / "_generated" / "coco128.rst": training("coco128", COCO128) + "\n",
         ROOT / "docs" / "_generated" / "contours.rst": contours() + "\n",
+        ROOT / "docs" / "_generated" / "region_methods.rst": region_methods() + "\n",
         ROOT / "docs" / "_generated" / "peers.rst": peers() + "\n",
         ROOT / "docs" / "_generated" / "cityscapes.rst": (
             rst(cityscapes.result_rows(cityscapes.published())) + "\n"
