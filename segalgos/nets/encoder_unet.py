@@ -8,6 +8,8 @@ References
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 from segalgos.nets.blocks import DoubleConv
 from segalgos.nets.semantic_net import CoarseNet
 
-__all__ = ["EncoderUNet"]
+__all__ = ["EncoderUNet", "steps_up"]
 
 
 class UpBlock(nn.Module):
@@ -46,6 +48,29 @@ class UpBlock(nn.Module):
         x = F.interpolate(x, size=skip.shape[2:], mode="nearest")  # (N, c_in, H, W)
         x = torch.cat([skip, x], dim=1)  # (N, c_skip + c_in, H, W)
         return self.convs(x)  # (N, c_out, H, W)
+
+
+def steps_up(channels: Sequence[int], decoder_channels: Sequence[int]) -> nn.ModuleList:
+    """Make the steps from the coarsest of an encoder's maps to finer ones.
+
+    Parameters
+    ----------
+    channels : sequence of int
+        Of the maps, from fine to coarse.
+    decoder_channels : sequence of int
+        Of each step, from coarse to fine; at most one for each map but the coarsest.
+
+    Returns
+    -------
+    ModuleList of UpBlock
+    """
+    *skips, lowest = channels  # 16 24 40 112, 320 of EfficientNet-Lite0
+    return nn.ModuleList(
+        UpBlock(c_in, c_skip, c_out)
+        for c_in, c_skip, c_out in zip(
+            [lowest, *decoder_channels], reversed(skips), decoder_channels
+        )
+    )
 
 
 class EncoderUNet(CoarseNet):
@@ -123,13 +148,7 @@ class EncoderUNet(CoarseNet):
         self.stride = encoder.strides[-1]
         self.memory_format = getattr(encoder, "memory_format", torch.contiguous_format)
         self.encoder = encoder
-        *skips, lowest = encoder.channels  # 16 24 40 112, 320 of EfficientNet-Lite0
-        self.up = nn.ModuleList(
-            UpBlock(c_in, c_skip, c_out)
-            for c_in, c_skip, c_out in zip(
-                [lowest, *decoder_channels], reversed(skips), decoder_channels
-            )
-        )
+        self.up = steps_up(encoder.channels, decoder_channels)
         self.head = nn.Conv2d(decoder_channels[-1], n_classes, kernel_size=1)
         self.reset_parameters(generator)
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segalgos.nets.encoder_unet import UpBlock
+from segalgos.nets.encoder_unet import steps_up
 from segalgos.nets.net import Net
 
 __all__ = ["ContourLogits", "SideOutputNet"]
@@ -104,13 +104,7 @@ class SideOutputNet(Net):
         self.stride = encoder.strides[-1]
         self.memory_format = getattr(encoder, "memory_format", torch.contiguous_format)
         self.encoder = encoder
-        *skips, lowest = encoder.channels  # 16 24 40 112, 320 of EfficientNet-Lite0
-        self.up = nn.ModuleList(
-            UpBlock(c_in, c_skip, c_out)
-            for c_in, c_skip, c_out in zip(
-                [lowest, *decoder_channels], reversed(skips), decoder_channels
-            )
-        )
+        self.up = steps_up(encoder.channels, decoder_channels)
         *coarse, finest = decoder_channels
         self.side_heads = nn.ModuleList(nn.Conv2d(c, 1, kernel_size=1) for c in coarse)
         self.cell = encoder.strides[0]  # side of the finest map's cells
