@@ -10,29 +10,37 @@ from numpy.typing import NDArray
 from segalgos import checks
 from segalgos.contours.oriented_watershed import contour_orientation
 
-__all__ = ["check_labels", "check_partitions", "contour_targets"]
+__all__ = ["check_partitions", "contour_targets", "pair_up"]
 
 
-def check_labels(caller: str, labels: Any, n_images: int) -> None:
-    """Check that there is one entry for each image.
+def pair_up(caller: str, images: Any, labels: Any) -> tuple[Any, Any]:
+    """Take one image, or many, and one entry of labels for each.
 
     Parameters
     ----------
     caller : str
-    labels : sequence
-    n_images : int
+    images : array_like or sequence of array_like
+    labels : array_like or sequence
+
+    Returns
+    -------
+    images, labels : sequence
+        As many of both.
 
     Raises
     ------
     ValueError
-        If there are more or fewer.
+        If there are more labels or fewer.
     """
+    if not checks.is_batch(images, caller):
+        return [images], [labels]
     count = len(labels) if hasattr(labels, "__len__") else type(labels).__name__
-    if count != n_images:
+    if count != len(images):
         raise ValueError(
-            f"{caller}: {n_images} images but labels is {count}: pass a list with one "
+            f"{caller}: {len(images)} images but labels is {count}: pass a list with one "
             "partition, or one list of them, for each image."
         )
+    return images, labels
 
 
 def check_partitions(

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from segalgos import checks
 from segalgos.color import find_data_range, rescale
 from segalgos.contours._lab import check_colours
-from segalgos.contours._partitions import check_labels, check_partitions, contour_targets
+from segalgos.contours._partitions import check_partitions, contour_targets, pair_up
 from segalgos.contours.thinning import non_maximum_suppression
 from segalgos.metrics.boundaries import boundary_scores
 from segalgos.nets.encoders.efficientnet_lite import EfficientNetLite0
@@ -162,9 +162,7 @@ class ContourNet(TrainedNet, BaseEstimator):
         """
         caller = self._caller
         self._check_params()
-        if not checks.is_batch(images, caller):
-            images, labels = [images], [labels]
-        check_labels(caller, labels, len(images))
+        images, labels = pair_up(caller, images, labels)
         colours = [self._colours(image, f"images[{i}]") for i, image in enumerate(images)]
         maps = [
             np.stack(check_partitions(caller, i, m, colours[i].shape[:2]), axis=-1)

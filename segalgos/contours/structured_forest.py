@@ -17,7 +17,7 @@ from segalgos import checks
 from segalgos.color import find_data_range, rgb_to_lab
 from segalgos.contours._edge_channels import Channels, double, edge_channels, mean_of_cells
 from segalgos.contours._lab import check_colours
-from segalgos.contours._partitions import check_labels, check_partitions
+from segalgos.contours._partitions import check_partitions, pair_up
 from segalgos.contours._structured_patches import (
     LABEL,
     Sites,
@@ -189,9 +189,7 @@ class StructuredForest(BaseEstimator):
         """
         caller = type(self).__name__
         self._check_params()
-        if not checks.is_batch(images, caller):
-            images, labels = [images], [labels]
-        check_labels(caller, labels, len(images))
+        images, labels = pair_up(caller, images, labels)
         labs = [self._lab(image, f"images[{i}]") for i, image in enumerate(images)]
         maps = [check_partitions(caller, i, m, labs[i].shape[:2]) for i, m in enumerate(labels)]
         sites = [[find_sites(one) for one in partitions] for partitions in maps]
