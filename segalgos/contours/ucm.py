@@ -317,7 +317,7 @@ class UCMSegmenter(Segmenter):
         So far may an arc be from the line segments that its orientation is taken from, in
         pixels.
     data_range : float, optional
-        Value of white in the images, for "gradient"; found for each by
+        Value of white in the images, for contours with a name; found for each by
         `segalgos.color.data_range_of` if None.
     channel_axis : int, None or "auto", default="auto"
         Which axis holds the channels; None for a grey image.
