@@ -140,7 +140,7 @@ class StructuredForest(BaseEstimator):
         self.random_state = random_state
 
     @classmethod
-    def pretrained(cls, **params: Any) -> Self:
+    def shipped(cls, **params: Any) -> Self:
         """Take the trees that come with the library.
 
         They were grown on the 200 training images of BSDS500 and what four people or more drew on
@@ -157,11 +157,11 @@ class StructuredForest(BaseEstimator):
             Ready to predict.
         """
         forest = cls(**params)
-        shipped = _shipped()
+        trees = _shipped()
         forest.roots_, forest.nodes_, forest.patches_ = (
-            shipped.roots_, shipped.nodes_, shipped.patches_,
+            trees.roots_, trees.nodes_, trees.patches_,
         )  # fmt: skip
-        forest._answers = shipped._answers
+        forest._answers = trees._answers
         return forest
 
     # --- growing -------------------------------------------------------------------------
@@ -491,7 +491,7 @@ def structured_forest_contours(
     --------
     segalgos.StructuredForest : The trees, which learn from other images, too.
     """
-    forest = StructuredForest.pretrained(
+    forest = StructuredForest.shipped(
         scales=scales, sharpen=sharpen, data_range=data_range, channel_axis=channel_axis
     )
     strength = forest.predict(image)

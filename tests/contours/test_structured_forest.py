@@ -372,7 +372,7 @@ def test_shipped_trees_find_things(forest):
     inside = structured_forest_contours(image, mask=mask)
     np.testing.assert_array_equal(inside[mask], strength[mask])
     assert (inside[~mask] == 0).all()
-    again = StructuredForest.pretrained(scales=(0.5, 1.0, 2.0))
+    again = StructuredForest.shipped(scales=(0.5, 1.0, 2.0))
     np.testing.assert_array_equal(again.predict(image), strength)
 
 
