@@ -188,7 +188,7 @@ def training(name: str, columns: dict[str, Callable[[dict], float]]) -> str:
     lines = [["minutes", "net", "parameters", "seeds", "steps", *columns, "s an image"]]
     commands = []
     for (minutes, net), rows in sorted(runs.items()):
-        seeds = ",".join(str(row["seed"]) for row in rows)
+        alone = [row for row in rows if "epochs" not in row]
         lines.append(
             [
                 f"{minutes:g}",
@@ -197,10 +197,13 @@ def training(name: str, columns: dict[str, Callable[[dict], float]]) -> str:
                 str(len(rows)),
                 f"{statistics.fmean(row['steps'] for row in rows):.0f}",
                 *(spread([score(row["scores"]) for row in rows]) for score in columns.values()),
-                f"{statistics.fmean(_seconds(row['scores']) for row in rows):.2f}",
+                f"{statistics.fmean(_seconds(row['scores']) for row in alone or rows):.2f}",
             ]
         )
-        commands.append(f"``--net {net} --minutes {minutes:g} --seeds {seeds}``")
+        for epochs in sorted({row.get("epochs", 0) for row in rows}):
+            seeds = ",".join(str(r["seed"]) for r in rows if r.get("epochs", 0) == epochs)
+            ending = f" --epochs {epochs}" if epochs else ""
+            commands.append(f"``--net {net} --minutes {minutes:g}{ending} --seeds {seeds}``")
     machine = json.loads(path.read_text().splitlines()[0])["machine"]
     return "\n\n".join(
         [

@@ -21,7 +21,7 @@ import time
 from typing import Any
 
 import numpy as np
-from runs import add_arguments, row_of, run_seeds, teller
+from runs import add_arguments, limit, row_of, run_seeds, teller
 
 import segalgos
 from segalgos import datasets
@@ -29,7 +29,6 @@ from segalgos.metrics.semantic import semantic_scores
 
 #: What every net is trained with, unless its own line says otherwise.
 COMMON: dict[str, Any] = {
-    "epochs": None,
     "augment": "upright",
     "crop_size": 256,
     "batch_size": 4,
@@ -122,8 +121,7 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     params = {"class_weight": class_weights(train_labels)} | params
 
     segmenter = getattr(segalgos, name)(
-        **params,
-        time_budget=60 * args.minutes,
+        **(params | limit(args)),
         checkpoint=args.out / f"{title}.checkpoint",
         on_epoch_end=teller(title),
         random_state=seed,

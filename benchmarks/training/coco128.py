@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from runs import add_arguments, row_of, run_seeds, teller
+from runs import add_arguments, limit, row_of, run_seeds, teller
 from skimage.color import gray2rgb
 
 import segalgos
@@ -30,7 +30,6 @@ COMMON: dict[str, Any] = {
     "backbone": "efficientnet_lite0",
     "pretrained": True,
     "width": 64,
-    "epochs": None,
     "image_size": (320, 533),
     "crop_size": 320,
     "batch_size": 4,
@@ -92,9 +91,9 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     def make(**budget: Any) -> Segmenter:
         return getattr(segalgos, name)(**params | budget, random_state=seed)
 
-    one_step = make(time_budget=1e-9).fit(images, objects)
+    one_step = make(epochs=None, time_budget=1e-9).fit(images, objects)
     segmenter = make(
-        time_budget=60 * args.minutes,
+        **limit(args),
         checkpoint=args.out / f"{title}.checkpoint",
         on_epoch_end=teller(title),
     ).fit(images, objects)

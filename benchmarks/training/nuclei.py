@@ -19,7 +19,7 @@ import time
 from typing import Any
 
 import numpy as np
-from runs import add_arguments, row_of, run_seeds, teller
+from runs import add_arguments, limit, row_of, run_seeds, teller
 
 from segalgos import (
     BoundaryInstanceSegmenter,
@@ -33,7 +33,6 @@ from segalgos.datasets.base import Sample
 from segalgos.metrics.instances import instance_counts
 
 COMMON: dict[str, Any] = {
-    "epochs": None,
     "crop_size": 256,
     "batch_size": 4,
     "ema_decay": 0.998,
@@ -161,8 +160,7 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     borders = BORDERS.get(args.net, {}) | json.loads(args.set)
     params = COMMON | (DETECTORS if detector else NETS)[args.net] | json.loads(args.set_net)
     net = DETECTOR_CLASSES.get(args.net, UNetSegmenter)(
-        **params,
-        time_budget=60 * args.minutes,
+        **(params | limit(args)),
         checkpoint=args.out / f"{title}.checkpoint",
         on_epoch_end=teller(title),
         random_state=seed,

@@ -25,6 +25,7 @@ def row_of(
         "segmenter": type(segmenter).__name__,
         "n_parameters": segmenter.n_parameters_,
         "minutes": args.minutes,
+        **({} if args.epochs is None else {"epochs": args.epochs}),
         "seed": seed,
         "seconds": segmenter.history_[-1]["seconds"],
         "steps": segmenter.history_[-1]["steps"],
@@ -48,9 +49,21 @@ def add_arguments(parser: argparse.ArgumentParser, nets: dict, minutes: float, o
     """Options of every training script."""
     parser.add_argument("--net", choices=nets, required=True)
     parser.add_argument("--minutes", type=float, default=minutes)
+    parser.add_argument(
+        "--epochs",
+        type=int,
+        help="stop by them instead: what another seed did in these minutes, on a machine now shared",
+    )
     parser.add_argument("--seeds", default="0", help="such as 0,1,2")
     parser.add_argument("--label", default="changed", help="of a run with changed parameters")
     parser.add_argument("--out", type=Path, default=Path(out))
+
+
+def limit(args: argparse.Namespace) -> dict[str, Any]:
+    """The parameters that say when a training ends: by the clock, or after as much work."""
+    if args.epochs is not None:
+        return {"epochs": args.epochs, "time_budget": None}
+    return {"epochs": None, "time_budget": 60 * args.minutes}
 
 
 def run_seeds(

@@ -54,6 +54,8 @@ def draw(rows: list[dict]) -> Figure:
         known = label in colours
         colour = colours.setdefault(label, COLOURS[len(colours) % len(COLOURS)])
         minutes = [step["seconds"] / 60 for step in row["history"]]
+        if "epochs" in row:  # as much work, beside other programs
+            minutes = [row["minutes"] * step["steps"] / row["steps"] for step in row["history"]]
         losses = [step["loss"] for step in row["history"]]
         ax.plot(minutes, losses, color=colour, lw=1.2, label=None if known else label)
     ax.set(xlabel="minutes", ylabel="loss on crops, mean of an epoch", ylim=(0, None))
