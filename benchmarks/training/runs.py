@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser, nets: dict, minutes: float, o
     parser.add_argument(
         "--epochs",
         type=int,
-        help="stop by them instead: what another seed did in these minutes, on a machine now shared",
+        help="stop by them, not by the clock: what another seed did in these minutes",
     )
     parser.add_argument("--seeds", default="0", help="such as 0,1,2")
     parser.add_argument("--label", default="changed", help="of a run with changed parameters")
