@@ -149,3 +149,25 @@ def test_classical_segmenters_do_not_load_torch():
         "[e.load() for e in ENTRIES if e.extra is None]; print('torch' in sys.modules)"
     )
     assert loaded == ["False"]
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "segalgos.UNetSegmenter",
+        "segalgos.UCMSegmenter('net', n_segments=2).predict([[0.0, 1.0]])",
+    ],
+)
+def test_what_needs_torch_says_how_to_get_it(use):
+    code = (
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'torch':\n"
+        "            raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')\n"
+        "sys.meta_path.insert(0, Missing())\n"
+        f"import segalgos\n{use}"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 1
+    assert "needs torch: pip install 'segalgos[torch]'." in run.stderr.splitlines()[-1]

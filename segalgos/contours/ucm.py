@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,20 +18,18 @@ from segalgos.region_graph import region_graph
 __all__ = ["CONTOURS", "ContourSource", "UCMSegmenter", "combine_hierarchies", "contour_hierarchy"]
 
 
-@dataclass(frozen=True)
-class ContourSource:
-    """A function that measures contours, by where it is: it is imported when it is needed.
+class ContourSource(NamedTuple):
+    """A function of the index that measures contours, by name: it is imported when it is needed.
 
     Parameters
     ----------
-    module, function : str
+    function : str
         Called as ``function(image, data_range=, mask=, channel_axis=-1)``; gives a strength
         (H, W), or (K, H, W) for K orientations.
     level : float
         Where `UCMSegmenter` cuts if it is not told.
     """
 
-    module: str
     function: str
     level: float
 
@@ -43,21 +39,24 @@ class ContourSource:
         Returns
         -------
         callable
+
+        Raises
+        ------
+        ImportError
+            If it needs torch, which is not installed.
         """
-        return getattr(importlib.import_module(self.module), self.function)
+        import segalgos
+
+        return getattr(segalgos, self.function)
 
 
 #: Contours that `UCMSegmenter` knows by name.
 CONTOURS: dict[str, ContourSource] = {
-    "gradient": ContourSource(
-        "segalgos.contours.gradient_contours", "gradient_contours", level=16.0
-    ),
-    "mpb": ContourSource("segalgos.contours.multiscale_pb", "multiscale_pb", level=0.21),
-    "gpb": ContourSource("segalgos.contours.globalized_pb", "globalized_pb", level=0.55),
-    "structured_forest": ContourSource(
-        "segalgos.contours.structured_forest", "structured_forest_contours", level=0.07
-    ),
-    "net": ContourSource("segalgos.contours.contour_net", "net_contours", level=0.2),
+    "gradient": ContourSource("gradient_contours", level=16.0),
+    "mpb": ContourSource("multiscale_pb", level=0.21),
+    "gpb": ContourSource("globalized_pb", level=0.55),
+    "structured_forest": ContourSource("structured_forest_contours", level=0.07),
+    "net": ContourSource("net_contours", level=0.2),
 }
 
 
