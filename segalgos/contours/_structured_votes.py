@@ -7,7 +7,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from segalgos.contours._edge_channels import CELL, N_CHANNELS, PADDING, Channels
-from segalgos.contours._structured_patches import LABEL, PATCH, edges_of
+from segalgos.contours._structured_patches import LABEL, PATCH
 from segalgos.parallel import map_strips
 
 __all__ = ["Answers", "count_votes"]
@@ -17,6 +17,7 @@ TO_LABEL = PADDING - LABEL // 2
 WIDE, NO_LABEL = LABEL + 2, 255
 MOST_ROUNDS = 2  # of fitting; round r changes pixels up to r away from a contour
 ROWS_A_STRIP = 16
+PATCHES = 4096  # of a strip, while they are laid out
 
 
 class Answers:
@@ -46,39 +47,92 @@ class Answers:
 
     def __init__(self, patches: NDArray[np.uint8]):
         n = len(patches)
-        patches = patches.reshape(n, LABEL, LABEL)
-        around = (0, 0), (1, 1), (1, 1)
-        self.wide = np.pad(patches, around, constant_values=NO_LABEL).reshape(n, -1)
-        reached = edges_of(patches)
-        self.edges = np.pad(reached, around).reshape(n, -1).astype(np.uint8)
-        distance = np.full(reached.shape, 255, np.uint8)
-        for level in range(MOST_ROUNDS + 1):
-            distance[reached & (distance == 255)] = level
-            reached = _grow(reached)
-        distance = np.pad(distance, around, constant_values=255).reshape(n, -1)
-        n_near = np.stack([(distance <= k).sum(axis=1) for k in range(MOST_ROUNDS + 1)], axis=1)
-        order = np.argsort(distance, axis=1, kind="stable").astype(np.uint16)
-        self.near = order[np.arange(WIDE * WIDE) < n_near[:, -1:]]
+        self.wide, self.edges, steps = np.empty((3, n, WIDE * WIDE), np.uint8)
+        counts = np.empty((n, MOST_ROUNDS + 2), np.int32)
+        measured = patches, self.wide, self.edges, steps, counts
+        map_strips(lambda start, stop: _measure_patches(*measured, start, stop), n, PATCHES)
+        n_near, n_runs = counts[:, :-1], counts[:, -1]
         self.ends = np.zeros((n + 1, MOST_ROUNDS + 1), np.int32)
         self.ends[1:] = (np.cumsum(n_near[:, -1]) - n_near[:, -1])[:, None] + n_near
-
-        begins = np.ones(patches.shape, bool)
-        begins[:, :, 1:] = patches[:, :, 1:] != patches[:, :, :-1]
-        _, row, column = np.nonzero(begins)
-        last = np.roll(column, -1) - 1
-        last[last < 0] = LABEL - 1
-        self.runs = np.stack([row, column, last, patches[begins]], axis=1).astype(np.uint8)
-        self.run_ends = np.append(0, np.cumsum(begins.sum(axis=(1, 2)))).astype(np.int32)
+        self.run_ends = np.append(0, np.cumsum(n_runs)).astype(np.int32)
+        self.near = np.empty(self.ends[-1, -1], np.uint16)
+        self.runs = np.empty((self.run_ends[-1], 4), np.uint8)
+        listed = patches, steps, self.ends, self.run_ends, self.near, self.runs
+        map_strips(lambda start, stop: _list_pixels(*listed, start, stop), n, PATCHES)
 
 
-def _grow(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Add the pixels above, below and beside, in masks (n, H, W)."""
-    grown = masks.copy()
-    grown[:, 1:] |= masks[:, :-1]
-    grown[:, :-1] |= masks[:, 1:]
-    grown[:, :, 1:] |= masks[:, :, :-1]
-    grown[:, :, :-1] |= masks[:, :, 1:]
-    return grown
+@njit(nogil=True, cache=True)
+def _measure_patches(patches, wide, edges, steps, counts, start, stop):
+    """Lay out patches, and count what is listed of them.
+
+    Parameters
+    ----------
+    patches : (n, LABEL * LABEL) uint8
+    wide, edges : (n, WIDE * WIDE) uint8, overwritten
+        As in `Answers`.
+    steps : (n, WIDE * WIDE) uint8, overwritten
+        Steps from a pixel to the nearest contour; MOST_ROUNDS + 1 for more, and around the patch.
+    counts : (n, MOST_ROUNDS + 2) int32, overwritten
+        Pixels at most 0, 1 ... steps away, then runs.
+    start, stop : int
+        Range of patches.
+    """
+    for k in range(start, stop):
+        wide[k] = NO_LABEL
+        edges[k] = 0
+        steps[k] = MOST_ROUNDS + 1
+        counts[k] = 0
+        for y in range(LABEL):
+            for x in range(LABEL):
+                label = patches[k, y * LABEL + x]
+                wide[k, (y + 1) * WIDE + x + 1] = label
+                if x == 0 or label != patches[k, y * LABEL + x - 1]:
+                    counts[k, MOST_ROUNDS + 1] += 1
+        _find_edges(wide[k], edges[k])
+        for level in range(MOST_ROUNDS + 1):
+            for y in range(1, LABEL + 1):
+                for at in range(y * WIDE + 1, y * WIDE + LABEL + 1):
+                    if level == 0:
+                        reached = edges[k, at] == 1
+                    else:
+                        nearest = min(steps[k, at - WIDE], steps[k, at + WIDE])
+                        nearest = min(nearest, steps[k, at - 1], steps[k, at + 1])
+                        reached = nearest == level - 1
+                    if reached and steps[k, at] > level:
+                        steps[k, at] = level
+                    if steps[k, at] <= level:
+                        counts[k, level] += 1
+
+
+@njit(nogil=True, cache=True)
+def _list_pixels(patches, steps, ends, run_ends, near, runs, start, stop):
+    """List the pixels near the contours of patches, and their runs.
+
+    Parameters
+    ----------
+    patches, steps : as in `_measure_patches`
+    ends, run_ends : as in `Answers`
+    near, runs : as in `Answers`, overwritten
+    start, stop : int
+        Range of patches.
+    """
+    for k in range(start, stop):
+        place = ends[k, MOST_ROUNDS]
+        for level in range(MOST_ROUNDS + 1):
+            for at in range(WIDE * WIDE):
+                if steps[k, at] == level:
+                    near[place] = at
+                    place += 1
+        place = run_ends[k]
+        for y in range(LABEL):
+            first = 0
+            for x in range(1, LABEL + 1):
+                label = patches[k, y * LABEL + first]
+                if x == LABEL or patches[k, y * LABEL + x] != label:
+                    runs[place, 0], runs[place, 1], runs[place, 2] = y, first, x - 1
+                    runs[place, 3] = label
+                    place += 1
+                    first = x
 
 
 @njit(nogil=True, cache=True)
