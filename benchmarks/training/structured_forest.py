@@ -26,7 +26,7 @@ FILE = "structured_forest.npz"
 PARAMETERS: dict[str, Any] = {
     "n_trees": 8,
     "n_patches": 1_000_000,
-    "min_samples_leaf": 30,
+    "min_samples_leaf": 8,
     "random_state": 0,
 }
 

@@ -35,12 +35,11 @@ from segalgos.contours._structured_votes import (
 )
 from segalgos.contours.thinning import non_maximum_suppression
 from segalgos.parallel import map_items
-from segalgos.smoothing import gaussian
 
 __all__ = ["StructuredForest", "structured_forest_contours"]
 
 SCALES = (0.5, 1.0, 2.0)
-RIDGE = 0.7  # standard deviation in pixels of what smooths a strength before it is thinned
+ASKED = 1  # of the library's trees at a place: with three scales more do not see more
 
 
 class StructuredForest(BaseEstimator):
@@ -308,8 +307,8 @@ class StructuredForest(BaseEstimator):
         images : array_like or sequence of array_like
             Grey (H, W) or colour (H, W, 3), one or many.
         thin : bool, default=False
-            Smooth the strength a little and keep its ridges alone, as lines one pixel wide: as
-            contours are scored. Hierarchies want them unthinned.
+            Keep the ridges alone, as lines one pixel wide: as contours are scored. Hierarchies
+            want them unthinned.
 
         Returns
         -------
@@ -343,9 +342,7 @@ class StructuredForest(BaseEstimator):
                 found = double(self._votes(mean_of_cells(even, 2))[..., None])[..., 0]
             total += found[:height, :width]
         total /= np.float32(len(self.scales))
-        if thin:
-            return non_maximum_suppression(gaussian(total[..., None], RIDGE)[..., 0])
-        return total
+        return non_maximum_suppression(total) if thin else total
 
     def _votes(self, lab: NDArray[np.float32]) -> NDArray[np.float32]:
         found = count_votes(
@@ -492,7 +489,11 @@ def structured_forest_contours(
     segalgos.StructuredForest : The trees, which learn from other images, too.
     """
     forest = StructuredForest.shipped(
-        scales=scales, sharpen=sharpen, data_range=data_range, channel_axis=channel_axis
+        n_evaluated=ASKED,
+        scales=scales,
+        sharpen=sharpen,
+        data_range=data_range,
+        channel_axis=channel_axis,
     )
     strength = forest.predict(image)
     if mask is not None:

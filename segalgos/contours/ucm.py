@@ -14,6 +14,7 @@ from segalgos.color import find_data_range
 from segalgos.contours.oriented_watershed import TOLERANCE, _check, _transform
 from segalgos.hierarchy import Hierarchy
 from segalgos.region_graph import region_graph
+from segalgos.smoothing import gaussian
 
 __all__ = ["CONTOURS", "ContourSource", "UCMSegmenter", "combine_hierarchies", "contour_hierarchy"]
 
@@ -28,10 +29,14 @@ class ContourSource(NamedTuple):
         (H, W), or (K, H, W) for K orientations.
     level : float
         Where `UCMSegmenter` cuts if it is not told.
+    sigma : float, default=0
+        Standard deviation, in pixels, of what it smooths a strength (H, W) with: where
+        neighbouring pixels disagree a little, every pixel is a basin.
     """
 
     function: str
     level: float
+    sigma: float = 0.0
 
     def load(self) -> Callable[..., NDArray]:
         """Import the function.
@@ -55,7 +60,7 @@ CONTOURS: dict[str, ContourSource] = {
     "gradient": ContourSource("gradient_contours", level=16.0),
     "mpb": ContourSource("multiscale_pb", level=0.21),
     "gpb": ContourSource("globalized_pb", level=0.55),
-    "structured_forest": ContourSource("structured_forest_contours", level=0.07),
+    "structured_forest": ContourSource("structured_forest_contours", level=0.1, sigma=1.0),
     "net": ContourSource("net_contours", level=0.2),
 }
 
@@ -466,8 +471,10 @@ class UCMSegmenter(Segmenter):
         if callable(self.contours):
             strength = np.asarray(self.contours(image))
         else:
-            measure = CONTOURS[self.contours].load()
-            strength = measure(image, data_range=data_range, mask=mask, channel_axis=-1)
+            source = CONTOURS[self.contours]
+            strength = source.load()(image, data_range=data_range, mask=mask, channel_axis=-1)
+            if source.sigma > 0:
+                strength = gaussian(strength[..., None], source.sigma, mask)[..., 0]
         if strength.shape[-2:] != image.shape[:2]:
             raise ValueError(
                 f"{self._caller}: contours gave a strength of shape {strength.shape} for an image "

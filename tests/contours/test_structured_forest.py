@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.ndimage import map_coordinates
+from scipy.ndimage import distance_transform_cdt, map_coordinates
 from skimage import data
 
 from segalgos import StructuredForest, UCMSegmenter, structured_forest_contours
@@ -229,6 +229,26 @@ def test_answers_hold_every_run():
         np.testing.assert_array_equal(drawn.ravel(), patch)
 
 
+def test_answers_hold_the_pixels_near_contours():
+    rng = np.random.default_rng(1)
+    patches = np.zeros((5, LABEL, LABEL), np.uint8)
+    patches[0, :, 7:], patches[1, 3:9, 4:6], patches[2, 0, 0] = 1, 2, 1
+    patches[3] = rng.random((LABEL, LABEL)) < 0.03
+    answers = Answers(patches.reshape(5, -1))
+    for k, patch in enumerate(patches):
+        edges = edges_of(patch)
+        shown = answers.edges[k].reshape(LABEL + 2, LABEL + 2)[1:-1, 1:-1]
+        np.testing.assert_array_equal(shown, edges)
+        away = distance_transform_cdt(~edges, "taxicab") if edges.any() else edges + 99
+        begin = answers.ends[k, -1]
+        for steps in range(3):
+            found = answers.near[begin : answers.ends[k + 1, steps]].astype(int)
+            rows, columns = np.divmod(found, LABEL + 2)
+            assert sorted(zip(rows - 1, columns - 1, strict=True)) == sorted(
+                zip(*np.nonzero(away <= steps), strict=True)
+            )
+
+
 @pytest.mark.parametrize("scales", [(1.0,), (0.5,), (2.0,), (0.5, 1.0, 2.0)])
 def test_contours_are_found_where_they_are(forest, scales):
     image, labels = scene(30)
@@ -372,7 +392,7 @@ def test_shipped_trees_find_things(forest):
     inside = structured_forest_contours(image, mask=mask)
     np.testing.assert_array_equal(inside[mask], strength[mask])
     assert (inside[~mask] == 0).all()
-    again = StructuredForest.shipped(scales=(0.5, 1.0, 2.0))
+    again = StructuredForest.shipped(n_evaluated=1, scales=(0.5, 1.0, 2.0))
     np.testing.assert_array_equal(again.predict(image), strength)
 
 
@@ -383,5 +403,17 @@ def test_shipped_trees_are_small():
 
 def test_regions_by_shipped_trees():
     image = data.coffee()[:200, :250]
-    labels = UCMSegmenter("structured_forest", n_segments=6).predict(image)
-    assert len(np.unique(labels)) == 6
+    mask = np.ones(image.shape[:2], bool)
+    mask[:, :90] = False
+    segmenter = UCMSegmenter("structured_forest", n_segments=6)
+    assert len(np.unique(segmenter.predict(image))) == 6
+    labels = segmenter.predict(image, mask=mask)
+    assert (labels[~mask] == -1).all()
+    assert len(np.unique(labels[mask])) == 6
+
+
+def test_smoothing_leaves_fewer_basins():
+    image = data.coffee()[:200, :250]
+    rough = UCMSegmenter(structured_forest_contours, n_segments=6).hierarchy(image)
+    smooth = UCMSegmenter("structured_forest").hierarchy(image)
+    assert 6 < smooth.n_regions < 0.7 * rough.n_regions
