@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ __all__ = [
     "MAX_PIXELS",
     "atomic_path",
     "find_images",
+    "lock_file",
     "read_image",
     "read_labels",
     "read_size",
@@ -71,6 +73,29 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def lock_file(file: IO) -> None:
+    """Hold a file alone, until it is closed or this process ends, however that comes.
+
+    Parameters
+    ----------
+    file : file object
+        Open for writing.
+
+    Raises
+    ------
+    OSError
+        If another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # no such call on Windows: msvcrt locks the first byte instead
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def find_images(paths: str | os.PathLike | list[str | os.PathLike]) -> list[Path]:

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from segalgos.files import atomic_path
+from segalgos.files import atomic_path, lock_file
 
 __all__ = ["Store", "StoreBusyError", "read_rows", "safe_name"]
 
@@ -99,7 +99,7 @@ class Store:
         self.path = self.folder / "results.jsonl"
         self._lock = open(self.folder / ".lock", "a")  # noqa: SIM115 (held while we live)
         try:
-            _lock(self._lock)
+            lock_file(self._lock)
         except OSError as error:
             self._lock.close()
             raise StoreBusyError(
@@ -136,14 +136,3 @@ class Store:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _lock(file: Any) -> None:
-    try:
-        import fcntl
-    except ImportError:  # no such call on Windows: msvcrt locks the first byte instead
-        import msvcrt
-
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-    else:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
