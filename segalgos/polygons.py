@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from segalgos import rle
 
-__all__ = ["Outline", "chain", "fill", "trace"]
+__all__ = ["Outline", "chain", "fill", "loops", "trace"]
 
 
 class Outline(NamedTuple):
@@ -235,6 +235,35 @@ def trace(runs: rle.Runs, *, join: bool = False) -> list[Outline]:
         polygons = tuple(np.split(vertices, ends[:-1]))
         outlines.append(Outline(polygons, n_parts, n_holes))
     return outlines
+
+
+def loops(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
+    """Find the loops along the edges of a mask's pixels, those around holes as well.
+
+    Parameters
+    ----------
+    mask : (H, W) bool
+
+    Returns
+    -------
+    list of (n, 2) int64
+        Rows and columns of the corners where each loop turns. By the even-odd rule they are the
+        mask.
+
+    Notes
+    -----
+    O(H W) time. Unlike the polygons of `trace` they have no cuts, so they can be drawn as lines.
+    """
+    corners, starts, _ = _trace(np.ascontiguousarray(mask))
+    if len(corners) == 0:
+        return []
+    before = np.arange(-1, len(corners) - 1)
+    before[starts[:-1]] = starts[1:] - 1
+    after = np.arange(1, len(corners) + 1)
+    after[starts[1:] - 1] = starts[:-1]
+    turns = (corners - corners[before] != corners[after] - corners).any(axis=1)
+    ends = np.cumsum(turns)[starts[1:] - 1]
+    return np.split(corners[turns], ends[:-1])
 
 
 def fill(polygons: Sequence[ArrayLike], size: tuple[int, int]) -> rle.Runs:
