@@ -24,15 +24,17 @@ from segalgos import polygons as outlines
 from segalgos import rle
 from segalgos.checks import check_choice
 from segalgos.files import read_labels, write_labels
-from segalgos.formats import cityscapes, coco, label_maps, labelme, pennfudan, voc, yolo
+from segalgos.formats import annotated, cityscapes, coco, label_maps, labelme, pennfudan, voc, yolo
 from segalgos.formats.base import Annotation, Encoded, Item, Part, Scene
 
-__all__ = ["FORMATS", "ImageReport", "Report", "compare", "convert", "detect"]
+__all__ = ["FORMATS", "SOURCES", "ImageReport", "Report", "compare", "convert", "detect"]
 
 #: All formats by name.
 FORMATS: dict[str, ModuleType] = {
     module.NAME: module for module in (coco, voc, yolo, labelme, pennfudan, cityscapes, label_maps)
 }
+#: Those and what `segalgos annotate` keeps, which is read here and written by it alone.
+SOURCES = {**FORMATS, annotated.NAME: annotated}
 # Files that hold one scene, or (COCO) several; everything else is a folder.
 _FILES = {".json": "coco", ".png": "label_maps", ".tif": "label_maps", ".tiff": "label_maps"}
 _FILES |= {".npy": "label_maps"}
@@ -171,7 +173,7 @@ def detect(path: str | os.PathLike) -> str:
     Returns
     -------
     str
-        A key of `FORMATS`.
+        A key of `FORMATS`, or "annotated".
 
     Raises
     ------
@@ -183,7 +185,7 @@ def detect(path: str | os.PathLike) -> str:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"convert: {path} does not exist: check the path.")
-    found = [name for name, module in FORMATS.items() if module.find(path)]
+    found = [name for name, module in SOURCES.items() if module.find(path)]
     if path.is_file() and "labelme" in found:
         return "labelme"  # every JSON file might be COCO's
     if len(found) != 1:
@@ -218,7 +220,8 @@ def convert(
         A folder that does not exist yet or is empty; or a file: ``.json`` (COCO, or labelme for
         one image), ``.png``, ``.tif`` or ``.npy`` (a label map, for one image).
     source_format, target_format : str, optional
-        Keys of `FORMATS`; found out where they can be.
+        Keys of `FORMATS`; found out where they can be. The source may also be "annotated", what
+        `segalgos annotate` made.
     strict : bool, default=False
         Write nothing if anything is lost; `Report.written` tells.
     images : {"copy", "link", "none"}, default="copy"
@@ -255,15 +258,18 @@ def convert(
     source_format = source_format or detect(source)
     to_file = target.suffix.lower() in _FILES and not target.is_dir()
     target_format = target_format or (_FILES[target.suffix.lower()] if to_file else None)
-    for name, value in (("source_format", source_format), ("target_format", target_format)):
-        if value not in FORMATS:
+    for name, value, known in (
+        ("source_format", source_format, SOURCES),
+        ("target_format", target_format, FORMATS),
+    ):
+        if value not in known:
             raise ValueError(
-                f"convert: {name} is {value!r}, expected one of {', '.join(FORMATS)} (on the "
+                f"convert: {name} is {value!r}, expected one of {', '.join(known)} (on the "
                 f"command line --{'from' if name == 'source_format' else 'to'})."
             )
     if source.is_file() and to_file and source_format == target_format == "label_maps":
         return _copy_map(source, target)
-    reader, writer = FORMATS[source_format], FORMATS[target_format]
+    reader, writer = SOURCES[source_format], FORMATS[target_format]
     parts = reader.read(source, shape) if reader is coco else reader.read(source)
     if {"train", "val"} <= set(parts):
         parts.pop("trainval", None)
