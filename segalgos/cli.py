@@ -559,8 +559,8 @@ def convert(
         str | None,
         typer.Option(
             "--from",
-            help="coco, voc, yolo, labelme, pennfudan, cityscapes or label_maps; found out if "
-            "left out.",
+            help="coco, voc, yolo, labelme, pennfudan, cityscapes, label_maps or annotated; found "
+            "out if left out.",
         ),
     ] = None,
     target_format: Annotated[
@@ -584,10 +584,13 @@ def convert(
 
     from segalgos.formats import convert as room
 
-    choices = {"--from": source_format, "--to": target_format}
-    for option, name in choices.items():
-        if name is not None and name not in room.FORMATS:
-            expected = ", ".join(room.FORMATS)
+    choices = {
+        "--from": (source_format, room.SOURCES),
+        "--to": (target_format, room.FORMATS),
+    }
+    for option, (name, known) in choices.items():
+        if name is not None and name not in known:
+            expected = ", ".join(known)
             raise typer.BadParameter(f"{option} {name!r}: expected one of {expected}.")
     with Progress(console=err, transient=True) as progress:
         task = progress.add_task("converting", total=None)
@@ -607,6 +610,69 @@ def convert(
     if not report.written:
         say(f"{target} was not written, as --strict asks")
         raise typer.Exit(PARTIAL)
+
+
+@app.command()
+def annotate(
+    images: Annotated[
+        list[Path], typer.Argument(help="Image files or folders of images; they stay untouched.")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Folder of the data set; a folder that is there is continued.")
+    ],
+    classes: Annotated[
+        str | None, typer.Option(help="Names of classes, like `cell,nucleus`; more in the page.")
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="Tool to begin with: graph_cut, random_walker, forest or sam; all can be chosen "
+            "in the page."
+        ),
+    ] = None,
+    sam: Annotated[
+        Path | None, typer.Option(help="Weights of SAM, which its clicks and boxes need.")
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 0,
+    browser: Annotated[bool, typer.Option(help="Open the page.")] = True,
+) -> None:
+    """Make a data set by hand, with help: clicks, boxes and scribbles become masks in a local page.
+
+    Every change is saved at once. Ctrl-C ends it; the same command goes on.
+    """
+    try:
+        from segalgos.annotation import server
+    except ImportError as error:
+        raise ImportError(
+            "annotate needs a small web server: pip install 'segalgos[annotate]'."
+        ) from error
+    from segalgos.annotation.project import DatasetBusyError, Project
+    from segalgos.annotation.session import Session
+
+    if sam is not None and not sam.is_file():
+        raise FileNotFoundError(
+            f"annotate: --sam {sam} does not exist: `segalgos data download sam_vit_b --root DIR` "
+            "gets weights."
+        )
+    names = [name.strip() for name in classes.split(",") if name.strip()] if classes else []
+    try:
+        project = Project(out, images, names)
+    except DatasetBusyError as error:
+        raise OSError(str(error)) from error
+    with project:
+        session = Session(project, sam=sam, method=method)
+
+        def on_start(address: str) -> None:
+            say(f"{len(project.images)} images; every change is saved in {out}; Ctrl-C ends it")
+            emit(address)
+            sys.stdout.flush()
+            if browser:
+                import webbrowser
+
+                webbrowser.open(address)
+
+        server.serve(session, server.open_socket(port), server.new_token(), on_start)
+    say(f"ended; everything is saved in {out}")
 
 
 @app.command()
@@ -660,6 +726,7 @@ def doctor(as_json: Json = False) -> None:
         "coco": "faster_coco_eval",
         "onnx": "onnxruntime",
         "large": "distributed",
+        "annotate": "uvicorn",
         "napari": "napari",
     }
     here = {name: importlib.util.find_spec(module) is not None for name, module in extras.items()}

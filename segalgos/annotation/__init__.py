@@ -1,0 +1,1 @@
+"""Making a data set by hand, with help: `segalgos annotate`."""
