@@ -29,6 +29,8 @@ Box = tuple[int, int, int, int]
 
 # Outlines of more vertices are thinned: a page draws so many without delay.
 MAX_VERTICES = 120_000
+# Pixels of a mask's box that are traced; a larger box is thinned at once.
+MAX_TRACED = 8_000_000
 
 
 @njit(nogil=True, cache=True)
@@ -251,14 +253,16 @@ def outline_of(counts: NDArray[np.int64], size: tuple[int, int]) -> list[list[in
 
     Notes
     -----
-    A mask of more than `MAX_VERTICES` is drawn from its every 2nd, 4th ... row and column. That is
-    for the eye alone: the mask stays as it is.
+    A mask of more than `MAX_VERTICES`, or of a box of more than `MAX_TRACED`, is drawn from its
+    every 2nd, 4th ... row and column. That is for the eye alone: the mask stays as it is.
     """
     box = box_of(counts, size)
     if box[0] == box[2]:
         return []
     mask, step = window_of(counts, size, box), 1
-    found = loops(mask)
+    while mask.size > MAX_TRACED * step**2:
+        step *= 2
+    found = loops(mask[::step, ::step])
     while sum(map(len, found)) > MAX_VERTICES:
         step *= 2
         found = loops(mask[::step, ::step])

@@ -93,14 +93,25 @@ class View:
         -------
         (n,) int64
         """
-        row0, col0, row1, col1 = self.box
+        rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        if len(rows) == 0:
+            return np.array([size[0] * size[1]], np.int64)
+        part = mask[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
+        row0, col0 = self.box[0] + (rows[0] << self.level), self.box[1] + (cols[0] << self.level)
+        # An odd row or column that the level leaves out is like the one before it.
+        row1, col1 = (
+            end if last == n - 1 else min(end, begin + ((last + 1) << self.level))
+            for begin, end, last, n in zip(
+                self.box[:2], self.box[2:], (rows[-1], cols[-1]), mask.shape, strict=True
+            )
+        )
         shape = (row1 - row0, col1 - col0)
         if self.level:
-            mask = np.repeat(np.repeat(mask, self.scale, 0), self.scale, 1)
-            short = [max(0, n - m) for n, m in zip(shape, mask.shape)]
-            if any(short):  # an odd row or column that the level leaves out
-                mask = np.pad(mask, [(0, s) for s in short], mode="edge")
-        return runs_of_window(mask[: shape[0], : shape[1]], size, self.box)
+            part = np.repeat(np.repeat(part, self.scale, 0), self.scale, 1)
+            short = [max(0, n - m) for n, m in zip(shape, part.shape)]
+            part = np.pad(part, [(0, n) for n in short], mode="edge")
+        box = (int(row0), int(col0), int(row1), int(col1))
+        return runs_of_window(part[: shape[0], : shape[1]], size, box)
 
 
 def choose_window(
