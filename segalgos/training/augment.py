@@ -265,7 +265,7 @@ class CropSampler:
             turn = _random_turn(rng, look, square=labels.shape[0] == labels.shape[1])
             image, labels = turn(image), turn(labels)
             weight = None if weight is None else turn(weight)
-            image = _relight(rng, look, image)
+            image = relight(rng, look, image)
         return image, labels, weight
 
     def _place(self, rng: np.random.Generator, shape: tuple[int, int]) -> tuple[int, int, int]:
@@ -307,7 +307,7 @@ def _random_turn(
     return turn
 
 
-def _relight(
+def relight(
     rng: np.random.Generator, look: Augmentation, image: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """Change contrast, brightness and colours of a standardised image."""
