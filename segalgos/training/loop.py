@@ -78,6 +78,7 @@ def train(
     validate: Callable[[], float] | None = None,
     validate_every: int = 1,
     patience: int | None = None,
+    measure: Callable[[], dict[str, float]] | None = None,
     on_epoch_end: Callable[[dict[str, float]], None] | None = None,
     checkpoint: str | os.PathLike | None = None,
     identity: str = "",
@@ -130,6 +131,9 @@ def train(
         Epochs between validations. The last epoch is always validated.
     patience : int, optional
         Stop after so many validations in a row without a better score.
+    measure : callable, optional
+        Called after every epoch without arguments, with the network in evaluation mode; returns
+        what else the row of the history holds.
     on_epoch_end : callable, optional
         Called with the row of the history, after the checkpoint was written.
     checkpoint : path-like, optional
@@ -146,7 +150,7 @@ def train(
     -------
     list of dict
         One row an epoch: "epoch", "steps" (so far), "loss" (mean), "learning_rate" (last),
-        "seconds" (so far) and, where validated, "score".
+        "seconds" (so far) and, where validated, "score"; and what `measure` returns.
 
     Raises
     ------
@@ -199,6 +203,10 @@ def train(
             if validate is not None and (done >= 1 or row["epoch"] % validate_every == 0):
                 row["score"] = run.keep_best(validate)
                 done = progress()
+            if measure is not None:
+                network.eval()
+                row.update(measure())
+                network.train()
             row["seconds"] = run.seconds = time.perf_counter() - start
             run.history.append(row)
             if path is not None:

@@ -342,3 +342,18 @@ def test_verbose_shows_progress_on_stderr(capsys):
 def test_history_holds_plain_numbers():
     _, history = run(validate=lambda: np.float64(0.5))
     assert all(type(value) in (int, float) for row in history for value in row.values())
+
+
+def test_what_is_measured_is_in_the_history_and_changes_nothing():
+    modes = []
+
+    def measure():
+        modes.append(network.training)
+        return {"rows": float(len(modes))}
+
+    network, reference = Tiny(dropout=0.3), Tiny(dropout=0.3)
+    _, history = run(network, measure=measure)
+    run(reference)
+    assert [row["rows"] for row in history] == [1.0, 2.0, 3.0]
+    assert modes == [False] * 3
+    assert same(network, reference)
