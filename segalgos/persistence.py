@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,13 @@ __all__ = ["load", "save"]
 
 FORMAT = "segalgos-model"
 FORMAT_VERSION = 1
+
+# Parameters that are objects of the library: each tells what a file holds of it, and is made
+# again of that. A file can name one of these, and bring none.
+OBJECTS = {
+    "PretrainedEncoder": "segalgos.pretrained_encoder",
+    "EncoderFeatures": "segalgos.nets.encoder_features",
+}
 
 
 def save(segmenter: Segmenter, path: str | os.PathLike) -> None:
@@ -205,6 +213,9 @@ def _encode(value: Any, arrays: dict[str, NDArray], where: str) -> Any:
         return {"ids": [[k, _encode(v, arrays, f"{where} {k}")] for k, v in value.items()]}
     if isinstance(value, Segmenter):  # one that works inside another
         return {"segmenter": _encode_segmenter(value, arrays, f"{where}: ")}
+    name = type(value).__name__
+    if OBJECTS.get(name) == type(value).__module__:
+        return {"object": [name, _encode(value.to_model_file(), arrays, where)]}
     raise TypeError(
         f"{where} is a {type(value).__name__}, which a model file cannot hold safely: use "
         "numbers, text, arrays or containers of these (an integer as random_state, for instance)."
@@ -226,5 +237,9 @@ def _decode(value: Any, arrays: dict[str, NDArray], known: dict[str, type[Segmen
             return {int(k): _decode(v, arrays, known) for k, v in content}
         if kind == "segmenter":
             return _decode_segmenter(content, arrays, known)
+        if kind == "object":
+            name, parts = content
+            cls = getattr(import_module(OBJECTS[name]), name)
+            return cls.from_model_file(_decode(parts, arrays, known))
         raise ValueError(f"its metadata has an entry of unknown kind {kind!r}")
     return value

