@@ -240,6 +240,19 @@ COCO128 = {
 }
 
 
+def pretraining(probes: bool) -> str:
+    """Scores of nets on few labels with and without pretraining, or probes of its methods."""
+    path = RESULTS / "training" / "pretrain" / "results.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    rows = [row for row in rows if ("probes" in row) == probes and not row["run"].endswith("-tune")]
+    if not rows:
+        return "No rows yet."
+    module = script("pretrain_tables", "benchmarks/training")
+    lines = module.probe_table(rows) if probes else module.table(rows)
+    command = "python benchmarks/training/pretrain.py"
+    return f"{rst(lines)}\n\n``{command}``; {rows[0]['machine']}."
+
+
 def superpixels() -> str:
     """Scores of superpixels by method and number, averaged over images."""
     names = {
@@ -340,6 +353,8 @@ def outputs() -> dict[Path, str]:
         ROOT / "docs" / "_generated" / "camvid.rst": training("camvid", CAMVID) + "\n",
         ROOT / "docs" / "_generated" / "nuclei.rst": training("nuclei", NUCLEI) + "\n",
         ROOT / "docs" / "_generated" / "coco128.rst": training("coco128", COCO128) + "\n",
+        ROOT / "docs" / "_generated" / "pretraining.rst": pretraining(probes=False) + "\n",
+        ROOT / "docs" / "_generated" / "pretraining_probes.rst": pretraining(probes=True) + "\n",
         ROOT / "docs" / "_generated" / "contours.rst": contours() + "\n",
         ROOT / "docs" / "_generated" / "region_methods.rst": region_methods() + "\n",
         ROOT / "docs" / "_generated" / "peers.rst": peers() + "\n",

@@ -70,6 +70,14 @@ def test_contours():
     assert len(np.unique(module.few)) == 8
 
 
+def test_pretraining(tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    module = run_blocks("pretraining.md")
+    assert 0 < module.linear["mean_iou_dataset"] <= 1
+    assert module.labels.shape == module.scenes[1].image.shape[:2]
+
+
 def test_contour_gradients():
     module = run_blocks("contour_gradients.md")
     assert module.strengths.shape == (8, 120, 160)
