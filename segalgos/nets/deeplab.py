@@ -26,6 +26,7 @@ from segalgos.nets.fcn_resnet import FCNHead, reset_head
 from segalgos.nets.norm import BatchNorm2d
 from segalgos.nets.semantic import SemanticNetSegmenter
 from segalgos.nets.semantic_net import CoarseNet
+from segalgos.pretrained_encoder import PretrainedEncoder
 
 __all__ = ["ASPP", "Decoder", "DeepLab", "DeepLabSegmenter"]
 
@@ -289,10 +290,11 @@ class DeepLabSegmenter(SemanticNetSegmenter):
         many. Fewer make a small network of the same form, to which no published weights fit.
     auxiliary : bool, default=False
         Train a second head on the third stage, by 0.4 times its loss.
-    pretrained : bool or path-like, default=False
+    pretrained : bool, path-like or PretrainedEncoder, default=False
         Start the encoder from an ImageNet classifier: a file of weights, for a ResNet with
         torchvision's names, or True for those of "efficientnet_lite0", which come with the
-        extra ``segalgos[pretrained]``.
+        extra ``segalgos[pretrained]``. Or from images without labels: what
+        `segalgos.training.pretrain` gave, or a file of it.
     frozen_stages : int, default=0
         The layers that make the first so many maps of the encoder keep what they learned from
         ImageNet. Each step of training is then faster, most of all with 2, whose maps are the
@@ -314,7 +316,7 @@ class DeepLabSegmenter(SemanticNetSegmenter):
         validated, score.
     mean_, std_ : (C,) float64
         Images are standardised with them: of the training images by channel, or with
-        `pretrained` and three channels those of the classifier.
+        `pretrained` what the encoder was trained with.
 
     Notes
     -----
@@ -360,7 +362,7 @@ class DeepLabSegmenter(SemanticNetSegmenter):
         output_stride: int = 16,
         base_channels: int = 64,
         auxiliary: bool = False,
-        pretrained: bool | str | os.PathLike = False,
+        pretrained: bool | str | os.PathLike | PretrainedEncoder = False,
         frozen_stages: int = 0,
         tile_size: int = 1024,
         **training: Any,

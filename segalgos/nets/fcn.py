@@ -23,6 +23,7 @@ from segalgos.nets.encoders.vgg import VGG16
 from segalgos.nets.fcn_resnet import FCNResNet
 from segalgos.nets.semantic import SemanticNetSegmenter
 from segalgos.nets.semantic_net import SemanticNet
+from segalgos.pretrained_encoder import PretrainedEncoder
 
 __all__ = ["FCN", "FCNSegmenter", "bilinear_kernel"]
 
@@ -275,9 +276,10 @@ class FCNSegmenter(SemanticNetSegmenter):
         Of the two widest layers on VGG16. They hold nearly all weights.
     dropout : float, default=0.5
         After each of these, in training.
-    pretrained : path-like, optional
+    pretrained : path-like or PretrainedEncoder, optional
         File of weights of an ImageNet classifier that the encoder starts from, with
         torchvision's names.
+        Or what `segalgos.training.pretrain` gave, or a file of it.
     learning_rate : float, default=1e-4
         At the end of the warm-up.
     **training
@@ -294,7 +296,7 @@ class FCNSegmenter(SemanticNetSegmenter):
         validated, score.
     mean_, std_ : (C,) float64
         Images are standardised with them: of the training images by channel, or with
-        `pretrained` and three channels those of the classifier.
+        `pretrained` what the encoder was trained with.
 
     Notes
     -----
@@ -336,7 +338,7 @@ class FCNSegmenter(SemanticNetSegmenter):
         base_channels: int = 64,
         fc_channels: int = 4096,
         dropout: float = 0.5,
-        pretrained: str | os.PathLike | None = None,
+        pretrained: str | os.PathLike | PretrainedEncoder | None = None,
         learning_rate: float = 1e-4,
         **training: Any,
     ):
@@ -401,3 +403,6 @@ class FCNSegmenter(SemanticNetSegmenter):
 
     def _encoder(self, network: nn.Module) -> nn.Module:
         return network if isinstance(network, FCN) else network.backbone
+
+    def _map_encoder(self, network: nn.Module) -> nn.Module:
+        return network.backbone

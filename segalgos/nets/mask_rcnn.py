@@ -31,6 +31,7 @@ from segalgos.nets.encoders.resnet import RESNETS, ResNet
 from segalgos.nets.instance import InstanceNetSegmenter
 from segalgos.nets.net import Net
 from segalgos.nets.norm import FrozenBatchNorm2d, freeze_norms
+from segalgos.pretrained_encoder import PretrainedEncoder
 
 __all__ = ["MaskRCNN", "MaskRCNNSegmenter"]
 
@@ -252,10 +253,11 @@ class MaskRCNNSegmenter(InstanceNetSegmenter):
         Of an image, at most.
     iou_threshold : float, default=0.5
         Detections of a class whose boxes have a larger IoU suppress one another.
-    pretrained : bool or path-like, default=False
+    pretrained : bool, path-like or PretrainedEncoder, default=False
         Start the encoder from an ImageNet classifier: a file of weights, for a ResNet with
         torchvision's names, or True for those of "efficientnet_lite0", which come with the
-        extra ``segalgos[pretrained]``. Its batch normalisation then stays as it is.
+        extra ``segalgos[pretrained]``. Or from images without labels: what
+        `segalgos.training.pretrain` gave, or a file of it. Batch normalisation then stays as it is.
     frozen_stages : int, default=0
         The layers that make the first so many maps of the encoder keep what they learned from
         ImageNet.
@@ -279,7 +281,7 @@ class MaskRCNNSegmenter(InstanceNetSegmenter):
         validated, score.
     mean_, std_ : (C,) float64
         Images are standardised with them: of the training images by channel, or with
-        `pretrained` and three channels those of the classifier.
+        `pretrained` what the encoder was trained with.
 
     See Also
     --------
@@ -336,7 +338,7 @@ class MaskRCNNSegmenter(InstanceNetSegmenter):
         n_sampled: int = 512,
         n_detections: int = 100,
         iou_threshold: float = 0.5,
-        pretrained: bool | str | os.PathLike = False,
+        pretrained: bool | str | os.PathLike | PretrainedEncoder = False,
         frozen_stages: int = 0,
         image_size: tuple[int, int] | float = (800, 1333),
         **training: Any,

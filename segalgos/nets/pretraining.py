@@ -273,7 +273,7 @@ def _make(
     segmenter = clone(encoder)
     segmenter._check_params()
     network = segmenter._start(images, 2, seed)  # heads are left out: any number of classes
-    module = segmenter._encoder(network)
+    module = segmenter._map_encoder(network)
     if network.margin:
         raise ValueError(
             f"{caller}: encoder is a {type(encoder).__name__} whose map is smaller than the image: "

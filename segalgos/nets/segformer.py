@@ -25,6 +25,7 @@ from segalgos.nets.encoders.mit_names import rename_mit_weights
 from segalgos.nets.norm import BatchNorm2d
 from segalgos.nets.semantic import SemanticNetSegmenter
 from segalgos.nets.semantic_net import CoarseNet
+from segalgos.pretrained_encoder import PretrainedEncoder
 
 __all__ = ["SegFormer", "SegFormerSegmenter"]
 
@@ -249,9 +250,10 @@ class SegFormerSegmenter(SemanticNetSegmenter):
         3.7 to 85 million parameters.
     drop_path : float, default=0.1
         Rate of residual branches left out in training, at the last block.
-    pretrained : path-like, optional
+    pretrained : path-like or PretrainedEncoder, optional
         File of weights of an ImageNet classifier that the encoder starts from, as NVlabs or
         Hugging Face publish them.
+        Or what `segalgos.training.pretrain` gave, or a file of it.
     learning_rate : float, default=6e-4
         At the end of the warm-up.
     weight_decay : float, default=0.01
@@ -272,7 +274,7 @@ class SegFormerSegmenter(SemanticNetSegmenter):
         validated, score.
     mean_, std_ : (C,) float64
         Images are standardised with them: of the training images by channel, or with
-        `pretrained` and three channels those of the classifier.
+        `pretrained` what the encoder was trained with.
 
     Notes
     -----
@@ -313,7 +315,7 @@ class SegFormerSegmenter(SemanticNetSegmenter):
         size: str = "b0",
         *,
         drop_path: float = 0.1,
-        pretrained: str | os.PathLike | None = None,
+        pretrained: str | os.PathLike | PretrainedEncoder | None = None,
         learning_rate: float = 6e-4,
         weight_decay: float = 0.01,
         tile_size: int = 1024,

@@ -101,8 +101,9 @@ class TrainedNet:
     history_ : list of dict
         See `segalgos.training.loop.train`.
     mean_, std_ : (C,) float64
-        Of the training images, by channel, or with `pretrained` and three channels what the
-        encoder was trained with. Images are standardised with them if `standardize` is "data".
+        Of the training images, by channel, or with `pretrained` what the encoder was trained
+        with (ImageNet's know three channels). Images are standardised with them if `standardize`
+        is "data".
     """
 
     pretrained: bool | str | os.PathLike | PretrainedEncoder | None = False
@@ -165,6 +166,10 @@ class TrainedNet:
         """What of the network `pretrained` is for: it has ``load_imagenet``."""
         raise TypeError(f"{self._caller} has no _encoder hook: write one.")
 
+    def _map_encoder(self, network: nn.Module) -> nn.Module:
+        """What of the network gives a list of maps, and can be pretrained without labels."""
+        return self._encoder(network)
+
     def _check_params(self) -> None:
         caller = self._caller
         if self.epochs is None and self.time_budget is None:
@@ -222,21 +227,21 @@ class TrainedNet:
         self.mean_, self.std_ = channel_statistics(images)
         network = self._new_network(images[0].shape[-1], n_classes, seed)
         if self.pretrained not in (None, False):
-            encoder = self._encoder(network)
-            self._load_pretrained(encoder, white_of(images))
+            self._load_pretrained(network, white_of(images))
             if self.frozen_stages:
-                network.freeze(encoder.first_stages(self.frozen_stages))
+                network.freeze(self._encoder(network).first_stages(self.frozen_stages))
         self.network_ = network.to(self._device())
         self.n_parameters_ = sum(p.numel() for p in network.parameters())
         return self.network_
 
-    def _load_pretrained(self, encoder: nn.Module, white: float) -> None:
+    def _load_pretrained(self, network: nn.Module, white: float) -> None:
         """Start the encoder from weights, and take over what it expects of images."""
         found = find_pretrained(self.pretrained)
         if found is not None:
-            load_pretrained(encoder, found, self._caller)
+            load_pretrained(self._map_encoder(network), found, self._caller)
             self.mean_, self.std_ = found.statistics(white)
             return
+        encoder = self._encoder(network)
         if self.pretrained is True:
             self._load_packaged(encoder)
         else:

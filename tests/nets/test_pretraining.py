@@ -10,6 +10,7 @@ import segalgos
 from segalgos import (
     DDRNetSegmenter,
     DeepLabSegmenter,
+    FCNSegmenter,
     MaskRCNNSegmenter,
     RandomForestSegmenter,
     SegFormerSegmenter,
@@ -163,6 +164,7 @@ def test_images_of_another_range_are_standardised_alike(resnet):
         UNetSegmenter(base_channels=2, depth=2, padding="same", **FIT),
         DDRNetSegmenter.small(),
         SegFormerSegmenter.small(),
+        FCNSegmenter.small(),
         MaskRCNNSegmenter.small(),
     ],
     ids=lambda segmenter: type(segmenter).__name__,
@@ -173,7 +175,7 @@ def test_segmenters_are_encoders_without_their_heads(segmenter):
     assert found.encoder == type(segmenter).__name__
     started = clone(segmenter).set_params(pretrained=found)
     network = started._start(IMAGES, 5, seed=0)
-    weights = started._encoder(network).state_dict()
+    weights = started._map_encoder(network).state_dict()
     weights = {name.removeprefix("network."): tensor for name, tensor in weights.items()}
     for name, values in found.weights.items():
         if not name.endswith("num_batches_tracked"):
