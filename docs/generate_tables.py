@@ -244,7 +244,7 @@ def pretraining(probes: bool) -> str:
     """Scores of nets on few labels with and without pretraining, or probes of its methods."""
     path = RESULTS / "training" / "pretrain" / "results.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    rows = [row for row in rows if ("probes" in row) == probes and not row["run"].endswith("-tune")]
+    rows = [row for row in rows if ("probes" in row) == probes and "-tune" not in row["run"]]
     if not rows:
         return "No rows yet."
     module = script("pretrain_tables", "benchmarks/training")

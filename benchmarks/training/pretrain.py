@@ -26,6 +26,7 @@ import json
 import math
 import os
 import platform
+import shlex
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -60,7 +61,7 @@ PRETRAINING: dict[str, Any] = {
     "learning_rate": 2e-3,
     "augment": "upright",
 }
-PRETRAINING_EPOCHS = 12
+PRETRAINING_EPOCHS = 8
 #: What all nets are fine-tuned with.
 COMMON: dict[str, Any] = {
     "augment": "upright",
@@ -68,7 +69,7 @@ COMMON: dict[str, Any] = {
     "batch_size": 4,
     "ema_decay": 0.99,
 }
-EPOCHS = 60
+EPOCHS = 40
 IMAGENET = camvid.NETS["unet_efficientnet"]
 IMAGENET_EPOCHS = 20
 
@@ -78,10 +79,11 @@ SPARE = 1.03
 #: What of `PRETRAINING` each method is probed with.
 PROBED: dict[str, dict[str, Any] | None] = {
     "random": None,
-    "dense": {"method": "dense", "batch_size": 4, "learning_rate": 3e-3},
-    "masked": {"method": "masked", "batch_size": 8, "learning_rate": 2e-3},
+    "dense": {"method": "dense"},
+    "masked": {"method": "masked"},
 }
-PROBE_EPOCHS = 2
+#: "dense" looks at two views of each image, so that each epoch takes twice as long.
+PROBE_EPOCHS = {"random": 0, "dense": 1, "masked": 2}
 #: Every so many frames of the sequence that is kept aside are probed.
 PROBE_STEP = 6
 
@@ -183,7 +185,7 @@ def probe(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     seconds, history = 0.0, []
     if changes is not None:
         args.pretraining = args.pretraining | changes
-        args.pretraining_epochs = PROBE_EPOCHS
+        args.pretraining_epochs = PROBE_EPOCHS[method]
         encoder, seconds = pretrained_encoder(args, title, images, seed)
         segmenter.set_params(pretrained=encoder)
         history = encoder.history
@@ -199,7 +201,7 @@ def probe(args: argparse.Namespace, seed: int) -> dict[str, Any]:
         "method": method,
         "seed": seed,
         "pretraining_cpu_seconds": seconds,
-        "pretraining": args.pretraining | {"epochs": PROBE_EPOCHS},
+        "pretraining": args.pretraining | {"epochs": PROBE_EPOCHS[method]},
         "embedding_std": history[-1]["embedding_std"] if history else None,
         "probes": scores,
         "scores": scores,
@@ -223,8 +225,16 @@ def frozen_features(segmenter: Any, images: list, seed: int) -> Callable[[NDArra
 
 def provenance(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     """What made a row."""
+    options = ["--net", args.net, "--seeds", str(seed)] + ["--tune"] * args.tune
+    if args.net.startswith("self_supervised"):
+        options += ["--pretraining", json.dumps(args.pretraining)]
+        options += ["--pretraining-epochs", str(args.pretraining_epochs)]
+    if args.net in ("self_supervised", "scratch"):
+        options += ["--epochs", str(args.epochs)]
+    if args.net == "imagenet":
+        options += ["--imagenet-epochs", str(args.imagenet_epochs)]
     return {
-        "command": f"python benchmarks/training/pretrain.py --net {args.net} --seeds {seed}",
+        "command": "python benchmarks/training/pretrain.py " + shlex.join(options),
         "versions": {package: version(package) for package in ("segalgos", "torch", "numpy")},
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
     }

@@ -31,8 +31,9 @@ from segalgos.training.views import ViewSampler
 
 __all__ = ["MaskedImages", "masked_image_loss"]
 
-# Share of the squares that are hidden: SimMIM's, of squares of 32 pixels.
+# Share of the squares that are hidden, and their side at least: SimMIM's best.
 HIDDEN = 0.6
+SQUARE = 32
 # Added to the variance of a square, in that of the training images: flat ones are not blown up.
 FLAT = 1e-2
 
@@ -88,7 +89,7 @@ class MaskedImages(nn.Module):
     look : mapping
         What of `segalgos.training.augment.Augmentation` is changed for this method.
     square : int
-        Side of what is hidden as a whole: a cell of the coarsest map, 16 pixels at least.
+        Side of what is hidden as a whole: a cell of the coarsest map, 32 pixels at least.
 
     Notes
     -----
@@ -102,7 +103,7 @@ class MaskedImages(nn.Module):
 
     def __init__(self, encoder: nn.Module, in_channels: int, *, channels: int = 128):
         super().__init__()
-        self.square = max(encoder.strides[-1], getattr(encoder, "size_step", 1), 16)
+        self.square = max(encoder.strides[-1], getattr(encoder, "size_step", 1), SQUARE)
         self.fused = FusedMaps(encoder, channels)
         stride = self.fused.stride
         self.decoder = nn.Sequential(

@@ -147,8 +147,6 @@ def test_fit_starts_from_it_or_its_file(make, encoder, resnet, tmp_path):
         network = segmenter._start(IMAGES, 2, seed=0)
         assert holds(getattr(network, encoder), resnet)
         assert np.array_equal(segmenter.mean_, resnet.mean)
-    segmenter.fit(IMAGES, LABELS)
-    assert not holds(getattr(segmenter.network_, encoder), resnet)
 
 
 def test_images_of_another_range_are_standardised_alike(resnet):
@@ -248,6 +246,7 @@ def test_damaged_files_are_refused(mit, tmp_path):
 def test_a_model_file_holds_the_encoder_that_fit_started_from(mit, tmp_path):
     segmenter = UNetSegmenter(encoder="mit_b0", base_channels=4, pretrained=mit, **FIT)
     segmenter.fit(IMAGES, LABELS).save(tmp_path / "net.segalgos")
+    assert not holds(segmenter.network_.encoder, mit)  # it went on learning
     loaded = segalgos.load(tmp_path / "net.segalgos")
     assert loaded.pretrained.sha256 == mit.sha256
     assert np.array_equal(loaded.predict(IMAGES[0]), segmenter.predict(IMAGES[0]))

@@ -117,11 +117,11 @@ def test_all_of_the_encoder_learns():
 
 def test_masked_images_hide_whole_squares_from_the_encoder():
     task = MaskedImages(Pyramid(), 2)
-    assert task.square == 16
-    image = np.random.default_rng(0).random((64, 64, 2), np.float32)
-    sampler = ViewSampler([image], shape=(64, 64), prepare=as_float)
+    assert task.square == 32
+    image = np.random.default_rng(0).random((128, 128, 2), np.float32)
+    sampler = ViewSampler([image], shape=(128, 128), prepare=as_float)
     inputs, views, hidden = task.draw(sampler, np.random.default_rng(0), 3)
-    squares = F.avg_pool2d(hidden[:, None], 16)
+    squares = F.avg_pool2d(hidden[:, None], 32)
     assert set(squares.unique().tolist()) == {0.0, 1.0}
     assert squares.sum((1, 2, 3)).tolist() == [10, 10, 10]  # 60 % of 16
     seen = []
