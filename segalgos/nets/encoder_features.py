@@ -44,7 +44,7 @@ class EncoderFeatures:
     -----
     Pass it as `extra` to a pixel classifier. The encoder looks far, so it has no ``halo``: images
     are worked on as a whole, and features of all maps are interpolated to the pixels, which takes
-    4 bytes a pixel and channel: 87 MB for 480 x 360 of the 128 channels of strides (4, 8) of a
+    4 bytes a pixel and channel: 133 MB for 480 x 360 and the 192 channels of strides (4, 8) of a
     ResNet-18. `n_features_to_select` of the classifiers keeps those that matter.
 
     A model file of the classifier holds it, weights and all.

@@ -254,9 +254,10 @@ class TrainedNet:
     def _load_packaged(self, encoder: nn.Module) -> None:
         """Load the weights that can be installed with pip."""
         if not isinstance(encoder, EfficientNetLite0):
+            name = type(getattr(encoder, "network", encoder)).__name__  # of a trunk
             raise ValueError(
                 f"{self._caller}: pretrained is True, but there is no package of weights for "
-                f"{type(encoder).__name__}: pass the path of a file of weights, or take the "
+                f"{name}: pass the path of a file of weights, or take the "
                 'encoder "efficientnet_lite0".'
             )
         encoder.load_imagenet()
