@@ -156,7 +156,7 @@ def pretrain(
 
     identity = ""
     if checkpoint is not None:
-        settings = {**options, "encoder": repr(encoder), "method": method, "seed": seed}
+        settings = {**options, "encoder": _told(encoder), "method": method, "seed": seed}
         identity = _identity(settings, arrays)
     history = train_encoder(
         module,
@@ -281,6 +281,15 @@ def _make(
         )
     name = getattr(encoder, "encoder", None) or type(encoder).__name__
     return name, module, segmenter.mean_, segmenter.std_
+
+
+def _told(encoder: Any) -> str:
+    """What of the encoder's choice decides what training gives."""
+    if isinstance(encoder, str):
+        return encoder
+    ignored = ("checkpoint", "device", "on_epoch_end", "verbose")
+    params = {k: v for k, v in encoder.get_params().items() if k not in ignored}
+    return f"{type(encoder).__name__} {sorted(params.items())!r}"
 
 
 def _identity(settings: dict[str, Any], images: list[NDArray]) -> str:

@@ -82,17 +82,26 @@ def test_images_of_any_size_range_and_number_of_channels(n_channels):
     assert segmenter.predict(images[0]).shape == (1, 50)
 
 
-def test_a_killed_run_goes_on(mit, tmp_path):
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: "mit_b0",
+        lambda: UNetSegmenter(
+            base_channels=2, depth=1, padding="same", on_epoch_end=lambda row: None
+        ),
+    ],
+)
+def test_a_killed_run_goes_on(make, tmp_path):
     def kill(row):
         raise KeyboardInterrupt
 
     options = TINY | {"epochs": 2, "checkpoint": tmp_path / "run"}
     with pytest.raises(KeyboardInterrupt):
-        pretrain(IMAGES, encoder="mit_b0", on_epoch_end=kill, **options)
-    resumed = pretrain(IMAGES, encoder="mit_b0", **options)
-    assert resumed.sha256 == pretrain(IMAGES, encoder="mit_b0", **TINY | {"epochs": 2}).sha256
+        pretrain(IMAGES, encoder=make(), on_epoch_end=kill, **options)
+    resumed = pretrain(IMAGES, encoder=make(), **options)
+    assert resumed.sha256 == pretrain(IMAGES, encoder=make(), **TINY | {"epochs": 2}).sha256
     with pytest.raises(ValueError, match="belongs to another run"):
-        pretrain(IMAGES[:2], encoder="mit_b0", **options)
+        pretrain(IMAGES[:2], encoder=make(), **options)
 
 
 def test_a_collapsed_encoder_is_told(monkeypatch):
