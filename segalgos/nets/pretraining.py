@@ -271,6 +271,8 @@ def _make(
             "segmenter of segalgos.nets."
         )
     segmenter = clone(encoder)
+    if segmenter.frozen_stages:  # that is for `fit`
+        segmenter.set_params(frozen_stages=0)
     segmenter._check_params()
     network = segmenter._start(images, 2, seed)  # heads are left out: any number of classes
     module = segmenter._map_encoder(network)

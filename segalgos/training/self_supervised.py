@@ -17,13 +17,21 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from segalgos.torch_threads import threads_per_operation
 from segalgos.training.augment import Augmentation
 from segalgos.training.dense_contrast import DenseContrast
 from segalgos.training.loop import train
 from segalgos.training.masked_images import MaskedImages
 from segalgos.training.views import ViewSampler
 
-__all__ = ["COLLAPSED", "METHODS", "embedding_std", "look_of", "train_encoder"]
+__all__ = [
+    "COLLAPSED",
+    "METHODS",
+    "embedding_std",
+    "look_of",
+    "settle_norms",
+    "train_encoder",
+]
 
 METHODS: dict[str, type[nn.Module]] = {"dense": DenseContrast, "masked": MaskedImages}
 
@@ -31,6 +39,8 @@ METHODS: dict[str, type[nn.Module]] = {"dense": DenseContrast, "masked": MaskedI
 COLLAPSED = 0.1
 # Images that the deviation of embeddings is measured on.
 N_MEASURED = 8
+# Batches that running statistics of norms are taken from at the end, and views in each.
+N_SETTLING = (8, 8)
 
 
 def embedding_std(embeddings: Tensor) -> float:
@@ -160,7 +170,7 @@ def train_encoder(
 
     pixels_per_step = n_parts * task.images_per_part * height * width
     n_pixels = sum(image.shape[0] * image.shape[1] for image in images)
-    return train(
+    history = train(
         task,
         draw,
         task.loss,
@@ -175,3 +185,48 @@ def train_encoder(
         device=device,
         **how,
     )
+    plain = ViewSampler(images, shape=(height, width), prepare=prepare)
+    settle_norms(encoder, plain, memory_format=memory_format, seed=seed, device=device)
+    return history
+
+
+@torch.no_grad()
+def settle_norms(
+    encoder: nn.Module,
+    sampler: ViewSampler,
+    *,
+    memory_format: torch.memory_format = torch.contiguous_format,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> None:
+    """Take running statistics of batch normalisation from images as they are.
+
+    In training they come from views with squares hidden or colours changed, which nobody will
+    ask the encoder about.
+
+    Parameters
+    ----------
+    encoder : torch.nn.Module
+        On the device. Its statistics are changed; left in evaluation mode.
+    sampler : ViewSampler
+    memory_format : torch.memory_format
+    seed : int, default=0
+    device : torch.device or str, default="cpu"
+    """
+    norms = [m for m in encoder.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean of all batches
+    encoder.train()
+    n_batches, n_views = N_SETTLING if norms else (0, 0)
+    rng = np.random.default_rng([seed, 2])
+    with threads_per_operation(1), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # of dropout
+        for _ in range(n_batches):
+            views = torch.from_numpy(np.stack([sampler.draw(rng) for _ in range(n_views)]))
+            views = views.permute(0, 3, 1, 2).contiguous(memory_format=memory_format)
+            encoder(views.to(device))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    encoder.eval()

@@ -9,7 +9,7 @@ from segalgos.training.augment import Augmentation
 from segalgos.training.dense_contrast import DenseContrast, dense_contrast_loss
 from segalgos.training.fused_maps import FusedMaps
 from segalgos.training.masked_images import MaskedImages, masked_image_loss
-from segalgos.training.self_supervised import embedding_std, look_of, train_encoder
+from segalgos.training.self_supervised import embedding_std, look_of, settle_norms, train_encoder
 from segalgos.training.views import ViewSampler
 
 
@@ -176,6 +176,20 @@ def test_the_same_seed_gives_the_same_weights_also_after_a_kill(method, tmp_path
         assert torch.equal(tensor, again.state_dict()[name])
         assert torch.equal(tensor, killed.state_dict()[name])
         assert not torch.equal(tensor, other.state_dict()[name])
+
+
+def test_norms_have_the_statistics_of_images_as_they_are():
+    encoder = nn.Sequential(nn.Conv2d(2, 4, 1), nn.BatchNorm2d(4, momentum=0.3), nn.Dropout(0.5))
+    image = np.random.default_rng(0).normal(3, 2, (40, 40, 2)).astype(np.float32)
+    sampler = ViewSampler([image], shape=(40, 40), prepare=as_float)
+    settle_norms(encoder, sampler, seed=1)
+    convolved = encoder[0](torch.from_numpy(image).permute(2, 0, 1)[None])
+    expected = torch.nn.BatchNorm2d(4, momentum=None)
+    expected(convolved)
+    torch.testing.assert_close(encoder[1].running_mean, expected.running_mean)
+    torch.testing.assert_close(encoder[1].running_var, expected.running_var, rtol=1e-3, atol=0)
+    assert encoder[1].momentum == 0.3
+    assert not encoder.training
 
 
 def test_what_methods_change_of_augmentations():
