@@ -7,8 +7,9 @@ then fine-tuned on every tenth of them with labels, 37 in all. `scratch` is the 
 same 37 labelled images, and at least as many seconds of CPU time as pretraining and fine-tuning of
 the same seed took together: it needs the row of that. `imagenet` is a U-Net on an
 EfficientNet-Lite0 that learned from 1.2 million labelled photographs, fine-tuned on the 37: what
-to take where its weights may be used. `probe_random`, `probe_dense` and `probe_masked` pretrain on
-two sequences of train for a short while, and probe the frozen features on the third.
+to take where its weights may be used. `probe_masked` and `probe_dense` pretrain on two sequences of
+train for a short while, and probe the frozen features on the third; `probe_random` and
+`probe_settled` probe weights that learned nothing.
 
 Times are of the CPU (``time.process_time``, all threads), since other programs run beside it.
 Everything is saved after every epoch and goes on where it was after a kill; what was lost with it
@@ -44,6 +45,8 @@ from segalgos import datasets
 from segalgos.files import atomic_path
 from segalgos.pretrained_encoder import PretrainedEncoder
 from segalgos.training import kmeans_probe, linear_probe, pretrain
+from segalgos.training.self_supervised import settle_norms
+from segalgos.training.views import ViewSampler
 
 LABELLED = slice(None, None, 10)
 
@@ -79,11 +82,12 @@ SPARE = 1.03
 #: What of `PRETRAINING` each method is probed with.
 PROBED: dict[str, dict[str, Any] | None] = {
     "random": None,
+    "settled": None,
     "dense": {"method": "dense"},
     "masked": {"method": "masked"},
 }
 #: "dense" looks at two views of each image, so that each epoch takes twice as long.
-PROBE_EPOCHS = {"random": 0, "dense": 1, "masked": 2}
+PROBE_EPOCHS = {"random": 0, "settled": 0, "dense": 1, "masked": 2}
 #: Every so many frames of the sequence that is kept aside are probed.
 PROBE_STEP = 6
 
@@ -189,7 +193,7 @@ def probe(args: argparse.Namespace, seed: int) -> dict[str, Any]:
         encoder, seconds = pretrained_encoder(args, title, images, seed)
         segmenter.set_params(pretrained=encoder)
         history = encoder.history
-    features = frozen_features(segmenter, images, seed)
+    features = frozen_features(segmenter, images, seed, settle=method == "settled")
     few, known = images[LABELLED], labels[LABELLED]
     new, truth = others[::PROBE_STEP], their_labels[::PROBE_STEP]
     linear = linear_probe(features, few, known, new, truth, random_state=seed)
@@ -210,9 +214,15 @@ def probe(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     }
 
 
-def frozen_features(segmenter: Any, images: list, seed: int) -> Callable[[NDArray], NDArray]:
+def frozen_features(
+    segmenter: Any, images: list, seed: int, *, settle: bool
+) -> Callable[[NDArray], NDArray]:
     """A function that gives what the head of a net takes, before `fit`."""
     network = segmenter._start(images, len(datasets.camvid.CLASSES), seed)
+    if settle:
+        size, standardise = PRETRAINING["crop_size"], segmenter._standardiser(images[0])
+        sampler = ViewSampler(images, shape=(size, size), prepare=lambda x, i: standardise(x))
+        settle_norms(network, sampler, seed=seed)
 
     def features(image: NDArray) -> NDArray:
         values = ((image - segmenter.mean_) / segmenter.std_).astype(np.float32)

@@ -24,7 +24,6 @@ from segalgos.color import data_range_of
 from segalgos.nets.checkpoints import load_weights
 from segalgos.nets.devices import find_device
 from segalgos.nets.encoders.by_name import ENCODERS, make_encoder
-from segalgos.nets.encoders.mit import MiT
 from segalgos.nets.standardization import LARGEST_INTENSITY, channel_statistics
 from segalgos.nets.trunk import Trunk
 from segalgos.pretrained_encoder import PretrainedEncoder
@@ -41,7 +40,7 @@ def pretrain(
     images: Any,
     *,
     encoder: Any = "resnet18",
-    method: str = "auto",
+    method: str = "masked",
     epochs: int | None = None,
     time_budget: float | None = None,
     batch_size: int = 8,
@@ -68,10 +67,9 @@ def pretrain(
         to "mit_b5". Or a segmenter of `segalgos.nets` that is not fitted, whose encoder it shall
         be; one without an encoder of its own, such as ``UNetSegmenter(padding="same")`` or
         ``DDRNetSegmenter()``, is trained up to its head. Its `pretrained` is where it starts.
-    method : {"auto", "dense", "masked"}, default="auto"
-        "dense": a point that is seen in two views is told from others, by its surroundings.
-        "masked": what squares hide is painted in. "auto" is "masked" for transformers (MiT), else
-        "dense".
+    method : {"masked", "dense"}, default="masked"
+        "masked": what squares hide is painted in. "dense": a point that is seen in two views is
+        told from others, by its surroundings.
     epochs : int, optional
         Times that as many pixels are seen as the images have. 100 if `time_budget` is None, too.
     time_budget : float, optional
@@ -146,8 +144,6 @@ def pretrain(
     device = find_device(device, caller)
     name, module, mean, std = _make(caller, encoder, arrays, seed)
     module.to(device)
-    if method == "auto":
-        method = "masked" if isinstance(module, MiT) else "dense"
     look = look_of(augment, method, caller)
 
     def prepare(window: NDArray, i: int) -> NDArray[np.float32]:
@@ -198,7 +194,7 @@ def _check_options(
     precision, augment, checkpoint, on_epoch_end, verbose,
 ):  # fmt: skip
     """Check all that needs no image; gives what the loop takes."""
-    checks.check_choice(caller, "method", method, ("auto", *METHODS))
+    checks.check_choice(caller, "method", method, tuple(METHODS))
     if epochs is None and time_budget is None:
         epochs = EPOCHS
     if epochs is not None:

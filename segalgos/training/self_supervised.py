@@ -33,7 +33,7 @@ __all__ = [
     "train_encoder",
 ]
 
-METHODS: dict[str, type[nn.Module]] = {"dense": DenseContrast, "masked": MaskedImages}
+METHODS: dict[str, type[nn.Module]] = {"masked": MaskedImages, "dense": DenseContrast}
 
 # Embeddings that deviate less than this hardly differ from place to place.
 COLLAPSED = 0.1

@@ -34,7 +34,7 @@ LABELS = [(image[..., 0] > 128).astype(int) for image in IMAGES]
 
 @pytest.fixture(scope="module")
 def resnet():
-    return pretrain(IMAGES, encoder="resnet18", **TINY)
+    return pretrain(IMAGES, encoder="resnet18", method="dense", **TINY)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def holds(module, pretrained):
 # --- pretrain ----------------------------------------------------------------------------
 
 
-def test_methods_suit_the_encoder(resnet, mit):
+def test_it_tells_what_it_is_and_has_learned(resnet, mit):
     assert (resnet.encoder, resnet.method) == ("resnet18", "dense")
     assert (mit.encoder, mit.method) == ("mit_b0", "masked")
     assert set(mit.history[-1]) >= {"loss", "embedding_std", "steps"}
