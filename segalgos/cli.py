@@ -564,7 +564,11 @@ def convert(
         ),
     ] = None,
     target_format: Annotated[
-        str | None, typer.Option("--to", help="The same names; needed for a folder.")
+        str | None,
+        typer.Option(
+            "--to",
+            help="The same names, or roboflow_coco and roboflow_yolo; needed for a folder.",
+        ),
     ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Write nothing and exit with 3 if anything is lost.")
@@ -584,11 +588,8 @@ def convert(
 
     from segalgos.formats import convert as room
 
-    choices = {
-        "--from": (source_format, room.SOURCES),
-        "--to": (target_format, room.FORMATS),
-    }
-    for option, (name, known) in choices.items():
+    choices = (("--from", source_format, room.SOURCES), ("--to", target_format, room.WRITERS))
+    for option, name, known in choices:
         if name is not None and name not in known:
             expected = ", ".join(known)
             raise typer.BadParameter(f"{option} {name!r}: expected one of {expected}.")

@@ -4,6 +4,8 @@ from . import convert as convert
 from . import label_maps as label_maps
 from . import labelme as labelme
 from . import pennfudan as pennfudan
+from . import roboflow_coco as roboflow_coco
+from . import roboflow_yolo as roboflow_yolo
 from . import voc as voc
 from . import yolo as yolo
 from .base import Annotation as Annotation

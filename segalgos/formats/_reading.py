@@ -28,6 +28,11 @@ def split_name(text: str) -> str:
     return _SPLITS.get(text, "" if text in ("default", "all") else text)
 
 
+def roboflow_split(split: str) -> str:
+    """The folder that Roboflow has for a split; images without one are to be trained on."""
+    return {"": "train", "val": "valid"}.get(split, split)
+
+
 def expect(value: Any, kind: type | tuple[type, ...], where: str, what: str) -> Any:
     """`value`, if it is of a kind; bool passes for no number."""
     kinds = kind if isinstance(kind, tuple) else (kind,)

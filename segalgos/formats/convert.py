@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,10 +24,31 @@ from segalgos import polygons as outlines
 from segalgos import rle
 from segalgos.checks import check_choice
 from segalgos.files import read_labels, write_labels
-from segalgos.formats import annotated, cityscapes, coco, label_maps, labelme, pennfudan, voc, yolo
+from segalgos.formats import (
+    annotated,
+    cityscapes,
+    coco,
+    label_maps,
+    labelme,
+    pennfudan,
+    roboflow_coco,
+    roboflow_yolo,
+    voc,
+    yolo,
+)
 from segalgos.formats.base import Annotation, Encoded, Item, Part, Scene
 
-__all__ = ["FORMATS", "SOURCES", "ImageReport", "Report", "compare", "convert", "detect"]
+__all__ = [
+    "FORMATS",
+    "SOURCES",
+    "WRITERS",
+    "ImageReport",
+    "Report",
+    "compare",
+    "convert",
+    "detect",
+    "write",
+]
 
 #: All formats by name.
 FORMATS: dict[str, ModuleType] = {
@@ -35,6 +56,10 @@ FORMATS: dict[str, ModuleType] = {
 }
 #: Those and what `segalgos annotate` keeps, which is read here and written by it alone.
 SOURCES = {**FORMATS, annotated.NAME: annotated}
+#: What can be written: the formats, and the layouts that Roboflow gives two of them.
+WRITERS = FORMATS | {module.NAME: module for module in (roboflow_coco, roboflow_yolo)}
+# Those that write run lengths if asked, and category ids as they were.
+_COCO = (coco, roboflow_coco)
 # Files that hold one scene, or (COCO) several; everything else is a folder.
 _FILES = {".json": "coco", ".png": "label_maps", ".tif": "label_maps", ".tiff": "label_maps"}
 _FILES |= {".npy": "label_maps"}
@@ -220,8 +245,8 @@ def convert(
         A folder that does not exist yet or is empty; or a file: ``.json`` (COCO, or labelme for
         one image), ``.png``, ``.tif`` or ``.npy`` (a label map, for one image).
     source_format, target_format : str, optional
-        Keys of `FORMATS`; found out where they can be. The source may also be "annotated", what
-        `segalgos annotate` made.
+        Keys of `SOURCES` and of `WRITERS`; found out where they can be. The source may also be
+        "annotated", what `segalgos annotate` made.
     strict : bool, default=False
         Write nothing if anything is lost; `Report.written` tells.
     images : {"copy", "link", "none"}, default="copy"
@@ -258,23 +283,67 @@ def convert(
     source_format = source_format or detect(source)
     to_file = target.suffix.lower() in _FILES and not target.is_dir()
     target_format = target_format or (_FILES[target.suffix.lower()] if to_file else None)
-    for name, value, known in (
-        ("source_format", source_format, SOURCES),
-        ("target_format", target_format, FORMATS),
-    ):
-        if value not in known:
-            raise ValueError(
-                f"convert: {name} is {value!r}, expected one of {', '.join(known)} (on the "
-                f"command line --{'from' if name == 'source_format' else 'to'})."
-            )
+    _check_format("source_format", source_format, SOURCES, "--from")
+    _check_format("target_format", target_format, WRITERS, "--to")
     if source.is_file() and to_file and source_format == target_format == "label_maps":
         return _copy_map(source, target)
-    reader, writer = SOURCES[source_format], FORMATS[target_format]
+    reader = SOURCES[source_format]
     parts = reader.read(source, shape) if reader is coco else reader.read(source)
     if {"train", "val"} <= set(parts):
         parts.pop("trainval", None)
-    _check_target(parts, target, target_format, to_file)
     report = Report(source, target, source_format, target_format)
+    options = {"strict": strict, "images": images, "codes": codes}
+    return write(
+        parts, target, target_format, report, **options, on_start=on_start, on_scene=on_scene
+    )
+
+
+def write(
+    parts: Mapping[str, Part],
+    target: str | os.PathLike,
+    target_format: str,
+    report: Report | None = None,
+    *,
+    strict: bool = False,
+    images: str = "copy",
+    codes: bool = False,
+    on_start: Callable[[int], None] | None = None,
+    on_scene: Callable[[], None] | None = None,
+) -> Report:
+    """Write scenes in a format, and report what is lost.
+
+    Parameters
+    ----------
+    parts : mapping of str to Part
+        By split, "" where there is none.
+    target : path
+        As for `convert`.
+    target_format : str
+        A key of `WRITERS`.
+    report : Report, optional
+        To fill; says where scenes come from.
+    strict, images, codes, on_start, on_scene
+        As for `convert`.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    FileExistsError
+        If the target holds something.
+    ValueError
+        If the target cannot be written at all; nothing is then written.
+    """
+    target = Path(target)
+    check_choice("convert", "images", images, _IMAGES)
+    _check_format("target_format", target_format, WRITERS, "--to")
+    writer = WRITERS[target_format]
+    to_file = target.suffix.lower() in _FILES and not target.is_dir()
+    _check_target(parts, target, target_format, to_file)
+    if report is None:
+        report = Report(Path(), target, "", target_format)
     if on_start is not None:
         on_start(sum(map(len, parts.values())))
     with _staging(target) as inside:
@@ -299,8 +368,7 @@ def convert(
                 called = place if not to_file else scene.file_name or Path(place).name
                 item = Item(split, name, scene.size, called, encoded.content)
                 writer.write_scene(inside, item)
-                keep_content = writer is coco
-                items.append(item if keep_content else item._replace(content=None))
+                items.append(item if writer in _COCO else item._replace(content=None))
                 _add(report, image)
                 if on_scene is not None:
                     on_scene()
@@ -314,6 +382,14 @@ def convert(
     return report
 
 
+def _check_format(name: str, value: str | None, known: dict[str, ModuleType], option: str) -> None:
+    if value not in known:
+        raise ValueError(
+            f"convert: {name} is {value!r}, expected one of {', '.join(known)} (on the command "
+            f"line {option})."
+        )
+
+
 def _copy_map(source: Path, target: Path) -> Report:
     """One label map to another file: ids stay as they are."""
     labels = read_labels(source)
@@ -324,7 +400,9 @@ def _copy_map(source: Path, target: Path) -> Report:
     return report
 
 
-def _check_target(parts: dict[str, Part], target: Path, target_format: str, to_file: bool) -> None:
+def _check_target(
+    parts: Mapping[str, Part], target: Path, target_format: str, to_file: bool
+) -> None:
     n_scenes = sum(map(len, parts.values()))
     if n_scenes == 0:
         raise ValueError("convert: the source holds no image.")
@@ -339,7 +417,7 @@ def _check_target(parts: dict[str, Part], target: Path, target_format: str, to_f
         return
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise FileExistsError(f"convert: {target} holds something: name a new folder.")
-    allowed = getattr(FORMATS[target_format], "SPLITS", None)
+    allowed = getattr(WRITERS[target_format], "SPLITS", None)
     strange = [split for split in parts if allowed and split and split not in allowed]
     if strange:
         raise ValueError(
@@ -366,7 +444,7 @@ def _encode(
     writer: ModuleType, scene: Scene, classes: tuple[str, ...], codes: bool, suffix: str
 ) -> Encoded:
     encode = writer.encode
-    if writer is coco:
+    if writer in _COCO:
         encode = partial(encode, codes=codes)
     elif writer is label_maps and suffix in (".tif", ".tiff", ".npy"):
         encode = partial(encode, keep_void=True)
@@ -402,7 +480,7 @@ def _add(report: Report, image: ImageReport) -> None:
         report.images.append(image)
 
 
-def _classes_of(parts: dict[str, Part]) -> tuple[tuple[str, ...], tuple[int, ...] | None]:
+def _classes_of(parts: Mapping[str, Part]) -> tuple[tuple[str, ...], tuple[int, ...] | None]:
     first, *others = parts.values()
     for part in others:
         if (part.classes, part.class_ids) != (first.classes, first.class_ids):
@@ -419,7 +497,10 @@ def _compare_classes(
     if fixed is not None:
         gone = sum(name not in fixed for name in classes)
         report.losses += Counter({"class names": gone})
-    if class_ids is not None and writer is not coco:
+        report.notes += Counter(
+            {"class names that only the target has": len(set(fixed) - {*classes})}
+        )
+    if class_ids is not None and writer not in _COCO:
         report.notes += Counter({"classes numbered anew": len(classes)})
 
 
@@ -435,7 +516,7 @@ def compare(
         What ``writer.encode`` made of it.
     classes : tuple of str
     writer : module
-        One of `FORMATS`.
+        One of `WRITERS`.
 
     Returns
     -------

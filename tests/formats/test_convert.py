@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from segalgos import formats, rle
 from segalgos.cityscapes_labels import LABELS
 from segalgos.files import read_labels
 from segalgos.formats import Annotation, Part, Scene
-from segalgos.formats.convert import FORMATS, compare, convert, detect
+from segalgos.formats.convert import FORMATS, compare, convert, detect, write
 
 SIZE = (17, 23)
 CLASSES = ("person", "car", "train")
@@ -256,6 +257,47 @@ def test_folders_come_back(tmp_path, name):
     assert again.lossless
     if name in ("voc", "labelme", "coco"):
         assert report.lossless
+
+
+@pytest.mark.parametrize("name", ["coco", "yolo"])
+def test_roboflow_layouts(tmp_path, name):
+    masks = write_coco(tmp_path / "in", 2)
+    out = tmp_path / "out"
+    report = convert(tmp_path / "in", out, target_format=f"roboflow_{name}")
+    assert report.lossless == (name == "coco")
+    assert (report.losses["crowd flags"], detect(out)) == (0 if name == "coco" else 4, name)
+    files = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    if name == "coco":
+        images = {
+            f"{s}/{stem}{i}.png" for s, stem in (("train", "train"), ("valid", "val")) for i in "01"
+        }
+        assert files == images | {f"{s}/_annotations.coco.json" for s in ("train", "valid")}
+        assert formats.coco.read(out)["val"].class_ids == (1, 3, 9)  # ids stay
+    else:
+        assert "valid/labels/val1.txt" in files
+        text = (out / "data.yaml").read_text()
+        assert text.startswith("train: ../train/images\nval: ../valid/images\nnc: 3\nnames:\n- p")
+    for split, part in FORMATS[name].read(out).items():
+        assert part.classes == ("person", "car", "train")
+        for i, scene in enumerate(part):
+            assert (scene.name, scene.image.is_file()) == (f"{split}{i}", True)
+            assert np.array_equal(scene.to_instances().masks, masks)
+
+
+def test_roboflow_joins_parts_of_one_folder(tmp_path):
+    """A part without a name is to be trained on, as are those of train: no file is lost."""
+    scene = scene_of(np.ones((1, *SIZE), bool))
+    parts = {
+        "": Part(CLASSES, [scene], as_it_is),
+        "train": Part(CLASSES, [replace(scene, name="b")], as_it_is),
+    }
+    write(parts, tmp_path / "out", "roboflow_coco")
+    (part,) = formats.coco.read(tmp_path / "out").values()
+    assert [s.name for s in part] == ["a", "b"]
+
+
+def as_it_is(scene):
+    return scene
 
 
 @pytest.mark.parametrize("name", FORMATS)
