@@ -6,7 +6,7 @@ A format is a module with these functions, which `segalgos.formats.convert` call
     Whether something lies there in this format; looks at names, not into images.
 ``read(path)``
     Its parts by name, "" where there is only one. Structure is checked at once, masks are drawn
-    when a scene is asked for.
+    when a scene is asked for. Some take ``problems``, see `Problems`.
 ``encode(scene, classes)``
     What will be written of a scene.
 ``decode(content, size, classes)``
@@ -21,7 +21,8 @@ A format is a module with these functions, which `segalgos.formats.convert` call
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,7 +33,44 @@ from numpy.typing import NDArray
 from segalgos import rle
 from segalgos.results import Instances
 
-__all__ = ["Annotation", "Encoded", "Item", "Part", "Scene"]
+__all__ = [
+    "Annotation",
+    "BeyondImageError",
+    "Encoded",
+    "Item",
+    "Part",
+    "Problems",
+    "Scene",
+    "UnknownClassError",
+]
+
+
+class UnknownClassError(ValueError):
+    """An annotation is of a class that there is not."""
+
+
+class BeyondImageError(ValueError):
+    """An annotation lies beyond its image."""
+
+
+class Problems(list[ValueError]):
+    """Errors of entries that a reader leaves out, where it is to go on without them.
+
+    Readers take it as ``problems``; with None they raise.
+    """
+
+    @contextmanager
+    def catch(self) -> Iterator[None]:
+        """Keep an error and go on behind the block."""
+        try:
+            yield
+        except ValueError as error:
+            self.append(error)
+
+
+def catch(problems: Problems | None) -> AbstractContextManager[None]:
+    """A block whose errors are kept if they can be."""
+    return nullcontext() if problems is None else problems.catch()
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +125,8 @@ class Scene:
         What the file holds besides objects, one word for each: "line", "point".
     file_name : str
         What the file calls the image, "" if it does not.
+    problems : tuple of ValueError
+        What was left out because it is damaged, where the reader was to go on.
     """
 
     name: str
@@ -96,6 +136,7 @@ class Scene:
     void: NDArray[np.int64] | None = None
     left_out: tuple[str, ...] = ()
     file_name: str = ""
+    problems: tuple[ValueError, ...] = ()
 
     @property
     def runs(self) -> rle.Runs:

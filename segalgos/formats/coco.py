@@ -35,7 +35,16 @@ from segalgos.formats._reading import (
     split_folders,
     split_name,
 )
-from segalgos.formats.base import Annotation, Encoded, Item, Part, Scene
+from segalgos.formats.base import (
+    Annotation,
+    Encoded,
+    Item,
+    Part,
+    Problems,
+    Scene,
+    UnknownClassError,
+    catch,
+)
 
 __all__ = [
     "NAME",
@@ -125,7 +134,9 @@ def _by_split(named: Sequence[tuple[str, Path]]) -> dict[str, Path]:
     return found
 
 
-def read(path: Path, shape: tuple[int, int] | None = None) -> dict[str, Part]:
+def read(
+    path: Path, shape: tuple[int, int] | None = None, problems: Problems | None = None
+) -> dict[str, Part]:
     """Read all parts.
 
     Parameters
@@ -134,6 +145,9 @@ def read(path: Path, shape: tuple[int, int] | None = None) -> dict[str, Part]:
         A folder or a file.
     shape : (H, W), optional
         Size of images whose file does not tell it.
+    problems : Problems, optional
+        Where to put errors of single images and annotations, which are then left out; those of
+        masks go to ``Scene.problems``.
 
     Returns
     -------
@@ -154,17 +168,21 @@ def read(path: Path, shape: tuple[int, int] | None = None) -> dict[str, Part]:
         )
     root = path.parent if path.is_file() else path
     return {
-        split: _read_part(file, root, shape, (split, file.stem.removeprefix("instances_")))
+        split: _read_part(
+            file, root, shape, (split, file.stem.removeprefix("instances_")), problems
+        )
         for split, file in found.items()
     }
 
 
-def read_content(path: Path) -> dict[str, Any]:
+def read_content(path: Path, problems: Problems | None = None) -> dict[str, Any]:
     """Read a file as it is, and check its structure.
 
     Parameters
     ----------
     path : Path
+    problems : Problems, optional
+        Where to put errors of single annotations; None then stands in their place.
 
     Returns
     -------
@@ -210,14 +228,23 @@ def read_content(path: Path) -> dict[str, Any]:
     category_ids = {entry["id"] for entry in content["categories"]}
     only = next(iter(image_ids)) if len(image_ids) == 1 else None
     for i, entry in enumerate(annotations):
-        place = f"{where}: annotations[{i}]"
-        if _hashable(entry.get("image_id", only), place) not in image_ids:
-            raise ValueError(f"{place} is of image {entry.get('image_id')!r}, which is not there.")
-        if _category(entry, place) not in category_ids:
-            raise ValueError(
-                f"{place} is of category {entry['category_id']!r}, which is not there."
-            )
+        annotations[i] = None
+        with catch(problems):
+            place = f"{where}: annotations[{i}]"
+            _check_ids(entry, place, image_ids, category_ids, only)
+            annotations[i] = entry
     return content
+
+
+def _check_ids(
+    entry: dict[str, Any], place: str, image_ids: set, category_ids: set, only: Any
+) -> None:
+    if _hashable(entry.get("image_id", only), place) not in image_ids:
+        raise ValueError(f"{place} is of image {entry.get('image_id')!r}, which is not there.")
+    if _category(entry, place) not in category_ids:
+        raise UnknownClassError(
+            f"{place} is of category {entry.get('category_id')!r}, which is not there."
+        )
 
 
 def _hashable(value: Any, where: str) -> Any:
@@ -229,9 +256,13 @@ def _category(annotation: dict[str, Any], where: str) -> int:
 
 
 def _read_part(
-    path: Path, root: Path, shape: tuple[int, int] | None, splits: tuple[str, ...]
+    path: Path,
+    root: Path,
+    shape: tuple[int, int] | None,
+    splits: tuple[str, ...],
+    problems: Problems | None,
 ) -> Part:
-    content = read_content(path)
+    content = read_content(path, problems)
     categories = sorted(content["categories"], key=lambda entry: entry["id"])
     class_ids = tuple(entry["id"] for entry in categories)
     folders = [path.parent, *(path.parent / s / f for s in splits for f in ("", "images"))]
@@ -240,24 +271,31 @@ def _read_part(
     by_image: dict[Any, list[tuple[int, dict[str, Any]]]] = {}
     only = content["images"][0]["id"] if len(content["images"]) == 1 else None
     for i, annotation in enumerate(content["annotations"]):
+        if annotation is None:
+            continue
         by_image.setdefault(annotation.get("image_id", only), []).append((i, annotation))
     entries, names = [], []
     for i, image in enumerate(content["images"]):
-        where = f"coco: {path}: images[{i}]"
-        name, file = path.stem if len(content["images"]) == 1 else f"image {i}", None
-        called = ""
-        if "file_name" in image:
-            given = plain_path(image["file_name"], f"{where}['file_name']")
-            name, file = given.stem, find_image(given, dict.fromkeys(folders))
-            called = given.name
-        own = by_image.get(image["id"], [])
-        size = _read_size(image, file, own, shape, where)
-        entries.append((name, called, file, size, own))
-        names.append(name)
+        with catch(problems):
+            alone = path.stem if len(content["images"]) == 1 else f"image {i}"
+            own = by_image.get(image["id"], [])
+            where = f"coco: {path}: images[{i}]"
+            entries.append(_read_image(image, own, alone, dict.fromkeys(folders), shape, where))
+            names.append(entries[-1][0])
     check_names(names, f"coco: {path}")
     places = {number: place for place, number in enumerate(class_ids)}
-    read_entry = partial(_read_scene, path, places)
+    read_entry = partial(_read_scene, path, places, problems is not None)
     return Part(tuple(c["name"] for c in categories), entries, read_entry, class_ids)
+
+
+def _read_image(image, annotations, alone, folders, shape, where) -> tuple:
+    """What `_read_scene` needs of an image; ``alone`` is the name of one that has none."""
+    name, file, called = alone, None, ""
+    if "file_name" in image:
+        given = plain_path(image["file_name"], f"{where}['file_name']")
+        name, file, called = given.stem, find_image(given, folders), given.name
+    size = _read_size(image, file, annotations, shape, where)
+    return name, called, file, size, annotations
 
 
 def _read_size(
@@ -283,13 +321,14 @@ def _read_size(
     )
 
 
-def _read_scene(path: Path, places: dict[int, int], entry: tuple) -> Scene:
+def _read_scene(path: Path, places: dict[int, int], go_on: bool, entry: tuple) -> Scene:
     name, called, file, size, annotations = entry
-    found = []
+    found, problems = [], Problems()
     for i, annotation in annotations:
         where = f"coco: {path}: annotations[{i}]"
-        found.append(_read_annotation(annotation, size, places, where))
-    return Scene(name, size, tuple(found), file, file_name=called)
+        with catch(problems if go_on else None):
+            found.append(_read_annotation(annotation, size, places, where))
+    return Scene(name, size, tuple(found), file, file_name=called, problems=tuple(problems))
 
 
 def _read_annotation(

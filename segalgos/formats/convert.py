@@ -47,6 +47,7 @@ __all__ = [
     "compare",
     "convert",
     "detect",
+    "staging",
     "write",
 ]
 
@@ -346,7 +347,7 @@ def write(
         report = Report(Path(), target, "", target_format)
     if on_start is not None:
         on_start(sum(map(len, parts.values())))
-    with _staging(target) as inside:
+    with staging(target) as inside:
         items: list[Item] = []
         seen: set[str] = set()
         for split, part in parts.items():
@@ -427,8 +428,18 @@ def _check_target(
 
 
 @contextmanager
-def _staging(target: Path) -> Iterator[Path]:
-    """A place beside the target, of its name, which is removed with all that is left there."""
+def staging(target: Path) -> Iterator[Path]:
+    """Make a place beside a target, of its name, which is removed with all that is left there.
+
+    Parameters
+    ----------
+    target : Path
+
+    Yields
+    ------
+    Path
+        A new folder, or where a file may be written; to be moved to the target.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     inside = folder / target.name

@@ -29,7 +29,16 @@ from segalgos.formats._reading import (
     read_json,
     split_name,
 )
-from segalgos.formats.base import Annotation, Encoded, Item, Part, Scene
+from segalgos.formats.base import (
+    Annotation,
+    Encoded,
+    Item,
+    Part,
+    Problems,
+    Scene,
+    UnknownClassError,
+    catch,
+)
 
 __all__ = [
     "NAME",
@@ -75,13 +84,16 @@ def _list_files(root: Path) -> list[Path]:
     return sorted(path for path in found if not path.name.startswith("."))
 
 
-def read(path: Path) -> dict[str, Part]:
+def read(path: Path, problems: Problems | None = None) -> dict[str, Part]:
     """Read all parts.
 
     Parameters
     ----------
     path : Path
         A folder of JSON files, or of folders ``train``, ``val``, ... of them; or one file.
+    problems : Problems, optional
+        Where to put errors of single files, which are then left out; those of shapes go to
+        ``Scene.problems``.
 
     Returns
     -------
@@ -108,17 +120,21 @@ def read(path: Path) -> dict[str, Part]:
     if not groups:
         raise FileNotFoundError(f"labelme: {path} holds no JSON file.")
     labels: set[str] = set()
-    for files in groups.values():
+    for split, files in groups.items():
         check_names([file.stem for file in files], f"labelme: {files[0].parent}")
+        good = []
         for file in files:
-            labels.update(shape["label"] for shape in _read_content(file)["shapes"])
+            with catch(problems):
+                labels.update(shape["label"] for shape in _read_content(file)["shapes"])
+                good.append(file)
+        groups[split] = good
     classes = _read_names(path) or tuple(sorted(labels))
-    strange = sorted(labels - set(classes))
-    if strange:
-        raise ValueError(
-            f"labelme: {path / _NAMES} does not list {strange[0]!r}, which is a label: add it."
-        )
-    read_file = partial(_read_scene, classes)
+    for strange in sorted(labels - set(classes)):
+        with catch(problems):
+            raise UnknownClassError(
+                f"labelme: {path / _NAMES} does not list {strange!r}, which is a label: add it."
+            )
+    read_file = partial(_read_scene, classes, problems is not None)
     return {split: Part(classes, files, read_file) for split, files in groups.items()}
 
 
@@ -146,7 +162,7 @@ def _read_content(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read_scene(classes: tuple[str, ...], path: Path) -> Scene:
+def _read_scene(classes: tuple[str, ...], go_on: bool, path: Path) -> Scene:
     content, where = _read_content(path), f"labelme: {path}"
     image = _find_image(content, path, where)
     height, width = content.get("imageHeight"), content.get("imageWidth")
@@ -156,9 +172,11 @@ def _read_scene(classes: tuple[str, ...], path: Path) -> Scene:
         size = read_size(image)
     else:
         raise ValueError(f"{where} tells no imageHeight and imageWidth, and its image is not here.")
-    annotations, left_out = _read_shapes(content["shapes"], size, classes, where)
+    problems = Problems()
+    kept = problems if go_on else None
+    annotations, left_out = _read_shapes(content["shapes"], size, classes, where, kept)
     called = str(content.get("imagePath") or "").replace("\\", "/").rsplit("/", 1)[-1]
-    return Scene(path.stem, size, annotations, image, None, left_out, called)
+    return Scene(path.stem, size, annotations, image, None, left_out, called, tuple(problems))
 
 
 def _find_image(content: dict[str, Any], path: Path, where: str) -> Path | None:
@@ -174,7 +192,11 @@ def _find_image(content: dict[str, Any], path: Path, where: str) -> Path | None:
 
 
 def _read_shapes(
-    shapes: Sequence[dict[str, Any]], size: tuple[int, int], classes: Sequence[str], where: str
+    shapes: Sequence[dict[str, Any]],
+    size: tuple[int, int],
+    classes: Sequence[str],
+    where: str,
+    problems: Problems | None = None,
 ) -> tuple[tuple[Annotation, ...], tuple[str, ...]]:
     groups: dict[Any, list[tuple[int, dict[str, Any]]]] = {}
     left_out = []
@@ -191,25 +213,37 @@ def _read_shapes(
         groups.setdefault(key, []).append((i, shape))
     found = []
     for members in groups.values():
-        counts, polygons, others = [], [], set()
-        for i, shape in members:
-            place = f"{where}: shapes[{i}]"
-            runs, polygon = _read_shape(shape, size, place)
-            counts.append(runs.counts)
-            polygons.append(polygon)
-            if polygon is None and shape.get("shape_type") == "circle":
-                others.add("circle")
-            flags = expect(shape.get("flags") or {}, dict, f"{place}['flags']", "an object")
-            others.update(str(key) for key, value in flags.items() if value and key != "crowd")
-            others.update(("description",) if shape.get("description") else ())
-        crowd = any((shape.get("flags") or {}).get("crowd") is True for _, shape in members)
-        category = classes.index(members[0][1]["label"])
-        mask = rle.merge(rle.Runs.join(size, counts)).counts
-        outline = None if any(p is None for p in polygons) else tuple(polygons)
-        found.append(
-            Annotation(mask, category, crowd, None, None, outline, others=tuple(sorted(others)))
-        )
+        with catch(problems):
+            found.append(_read_group(members, size, classes, where))
     return tuple(found), tuple(left_out)
+
+
+def _read_group(
+    members: Sequence[tuple[int, dict[str, Any]]],
+    size: tuple[int, int],
+    classes: Sequence[str],
+    where: str,
+) -> Annotation:
+    """The object that shapes of one label and group are."""
+    label = members[0][1]["label"]
+    if label not in classes:
+        raise UnknownClassError(f"{where}: shapes[{members[0][0]}] is a {label!r}, not a class.")
+    counts, polygons, others = [], [], set()
+    for i, shape in members:
+        place = f"{where}: shapes[{i}]"
+        runs, polygon = _read_shape(shape, size, place)
+        counts.append(runs.counts)
+        polygons.append(polygon)
+        if polygon is None and shape.get("shape_type") == "circle":
+            others.add("circle")
+        flags = expect(shape.get("flags") or {}, dict, f"{place}['flags']", "an object")
+        others.update(str(key) for key, value in flags.items() if value and key != "crowd")
+        others.update(("description",) if shape.get("description") else ())
+    crowd = any((shape.get("flags") or {}).get("crowd") is True for _, shape in members)
+    mask = rle.merge(rle.Runs.join(size, counts)).counts
+    outline = None if any(p is None for p in polygons) else tuple(polygons)
+    category = classes.index(label)
+    return Annotation(mask, category, crowd, None, None, outline, others=tuple(sorted(others)))
 
 
 def _read_shape(

@@ -19,6 +19,7 @@ References
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -33,7 +34,18 @@ from segalgos import rle
 from segalgos.files import atomic_path, read_image, read_labels, read_size
 from segalgos.formats._reading import check_names, expect_size, image_by_stem, split_name
 from segalgos.formats._xml import Element, read_xml
-from segalgos.formats.base import Annotation, Encoded, Item, Part, Scene, paint_map, split_map
+from segalgos.formats.base import (
+    Annotation,
+    Encoded,
+    Item,
+    Part,
+    Problems,
+    Scene,
+    UnknownClassError,
+    catch,
+    paint_map,
+    split_map,
+)
 
 __all__ = [
     "CLASSES",
@@ -130,12 +142,14 @@ def find_boxes(path: Path) -> bool:
     return folder is not None and (folder / "Annotations").is_dir()
 
 
-def read(path: Path) -> dict[str, Part]:
+def read(path: Path, problems: Problems | None = None) -> dict[str, Part]:
     """Read objects from label maps.
 
     Parameters
     ----------
     path : Path
+    problems : Problems, optional
+        Where to put errors of lines that name an image without maps; they are then left out.
 
     Returns
     -------
@@ -160,7 +174,8 @@ def read(path: Path) -> dict[str, Part]:
     if folder is None or not (folder / _OBJECTS).is_dir():
         raise FileNotFoundError(f"voc: {path} holds no folder {_OBJECTS}, nor VOCdevkit/VOC*/ one.")
     names, table = _read_labelmap(folder)
-    return _read_lists(folder, "Segmentation", _OBJECTS, ".png", names, partial(_read_scene, table))
+    read_scene = partial(_read_scene, table)
+    return _read_lists(folder, "Segmentation", _OBJECTS, ".png", names, read_scene, problems)
 
 
 def read_boxes(path: Path) -> dict[str, Part]:
@@ -189,19 +204,21 @@ def read_boxes(path: Path) -> dict[str, Part]:
     return _read_lists(folder, "Main", "Annotations", ".xml", names, _read_box_scene)
 
 
-def _read_lists(folder, kind, needed, suffix, names, read_scene) -> dict[str, Part]:
+def _read_lists(folder, kind, needed, suffix, names, read_scene, problems=None) -> dict[str, Part]:
     lists = sorted((folder / "ImageSets" / kind).glob("*.txt"))
     if kind == "Main":  # beside lists of all images there is one for each class
         lists = [p for p in lists if not p.stem.startswith(tuple(f"{name}_" for name in names))]
     parts = {}
     for file in lists:
-        stems = [line.split()[0] for line in _lines(file) if line.strip()]
-        for number, stem in enumerate(stems, start=1):
-            if "/" in stem or "\\" in stem or not (folder / needed / (stem + suffix)).is_file():
-                raise ValueError(
-                    f"voc: {file}, image {number}: there is no {needed}/{stem}{suffix}: get the "
-                    "whole set."
-                )
+        named, stems = [line.split()[0] for line in _lines(file) if line.strip()], []
+        for number, stem in enumerate(named, start=1):
+            with catch(problems):
+                if re.search(r"[/\\\0]", stem) or not (folder / needed / (stem + suffix)).is_file():
+                    raise ValueError(
+                        f"voc: {file}, image {number}: there is no {needed}/{stem}{suffix}: get "
+                        "the whole set."
+                    )
+                stems.append(stem)
         check_names(stems, f"voc: {file}")
         parts[split_name(file.stem) if len(lists) == 1 else file.stem] = stems
     if not parts:
@@ -329,7 +346,7 @@ def _decode(objects, classes, boxes, names, where):
         category = int(np.bincount(inside).argmax()) - 1 if len(inside) else -1
         if not 0 <= category < len(names):
             what = f"class {category + 1}" if len(inside) else "no class"
-            raise ValueError(
+            raise UnknownClassError(
                 f"{where}: object {number} has {what}, expected 1 to {len(names)}: name more "
                 "classes in labelmap.txt, or get the file again."
             )

@@ -6,7 +6,8 @@ the image's width and height. Four numbers behind the class are a box: centre, w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,17 @@ from segalgos import rle
 from segalgos.files import IMAGE_SUFFIXES, atomic_path, read_size
 from segalgos.formats._reading import check_names
 from segalgos.formats._yaml import quote, read_yaml
-from segalgos.formats.base import Annotation, Encoded, Item, Part, Scene
+from segalgos.formats.base import (
+    Annotation,
+    BeyondImageError,
+    Encoded,
+    Item,
+    Part,
+    Problems,
+    Scene,
+    UnknownClassError,
+    catch,
+)
 
 __all__ = [
     "NAME",
@@ -28,6 +39,7 @@ __all__ = [
     "encode",
     "find",
     "image_place",
+    "lone_labels",
     "read",
     "write_end",
     "write_scene",
@@ -66,13 +78,16 @@ def _find_yaml(root: Path) -> Path | None:
     return found[0] if len(found) == 1 else None
 
 
-def read(path: Path) -> dict[str, Part]:
+def read(path: Path, problems: Problems | None = None) -> dict[str, Part]:
     """Read all parts.
 
     Parameters
     ----------
     path : Path
         A folder with ``data.yaml``, or that file.
+    problems : Problems, optional
+        If there are any, errors of single lines go to ``Scene.problems``, and the lines are left
+        out.
 
     Returns
     -------
@@ -110,7 +125,7 @@ def read(path: Path) -> dict[str, Part]:
             raise ValueError(f"yolo: {yaml} has both 'val' and 'valid': keep one.")
         images = _list_images(content[key], base, yaml, key)
         check_names([image.stem for image in images], f"yolo: {yaml}: {key}")
-        parts[split] = Part(classes, images, partial(_read_scene, classes))
+        parts[split] = Part(classes, images, partial(_read_scene, classes, problems is not None))
     if not parts:
         raise ValueError(f"yolo: {yaml} names no images: expected 'train:', 'val:' or 'test:'.")
     return parts
@@ -137,7 +152,13 @@ def _list_images(given: Any, base: Path, yaml: Path, key: str) -> list[Path]:
         while plain.startswith(("../", "./")):
             plain = plain.split("/", 1)[1]
         candidates = (base / place, yaml.parent / place, yaml.parent / plain)
-        found = next((p for p in candidates if p.exists()), None)
+        there = [p for p in candidates if p.exists()]
+        found = next((p for p in there if _is_below(p, yaml.parent)), None)
+        if found is None and there:
+            raise ValueError(
+                f"yolo: {yaml}: {key} is {place!r}, which leads out of the folder of that file: "
+                "put it into the folder that holds the images."
+            )
         if found is None:
             raise FileNotFoundError(f"yolo: {yaml}: {key} is {place!r}, which is not there.")
         if found.is_dir():
@@ -158,10 +179,21 @@ def _list_images(given: Any, base: Path, yaml: Path, key: str) -> list[Path]:
                 continue
             options = (found.parent / line.strip(), base / line.strip(), yaml.parent / line.strip())
             image = next((p for p in options if p.is_file()), None)
+            if image is not None and not _is_below(image, yaml.parent):
+                raise ValueError(
+                    f"yolo: {found}, line {number}: {line!r} leads out of the folder of "
+                    f"{yaml.name}: put images there."
+                )
             if image is None:
                 raise FileNotFoundError(f"yolo: {found}, line {number}: {line!r} is not there.")
             images.append(image)
     return images
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    """Whether a path stays in a folder; links to other places were put there by the user."""
+    inside = Path(os.path.abspath(path))
+    return inside.is_relative_to(os.path.abspath(folder))
 
 
 def _label_file(image: Path) -> Path:
@@ -174,57 +206,82 @@ def _label_file(image: Path) -> Path:
     return image.with_suffix(".txt")
 
 
-def _read_scene(classes: tuple[str, ...], image: Path) -> Scene:
+def lone_labels(parts: Mapping[str, Part]) -> list[Path]:
+    """Text files of labels that belong to no image.
+
+    Parameters
+    ----------
+    parts : mapping of str to Part
+        What `read` gave.
+
+    Returns
+    -------
+    list of Path
+    """
+    known = {_label_file(image) for part in parts.values() for image in part.entries}
+    folders = sorted({file.parent for file in known if "labels" in file.parent.parts})
+    return [
+        file for folder in folders for file in sorted(folder.glob("*.txt")) if file not in known
+    ]
+
+
+def _read_scene(classes: tuple[str, ...], go_on: bool, image: Path) -> Scene:
     size, labels = read_size(image), _label_file(image)
+    problems = Problems()
     annotations: tuple[Annotation, ...] = ()
     if labels.is_file():
         try:
             lines = labels.read_text(encoding="utf-8").splitlines()
         except UnicodeDecodeError as error:
             raise ValueError(f"yolo: {labels} is no text ({error}): it is damaged.") from error
-        annotations = _read_lines(lines, size, classes, f"yolo: {labels}")
-    return Scene(image.stem, size, annotations, image)
+        where = f"yolo: {labels}"
+        annotations = _read_lines(lines, size, classes, where, problems if go_on else None)
+    return Scene(image.stem, size, annotations, image, problems=tuple(problems))
 
 
 def _read_lines(
-    lines: Sequence[str], size: tuple[int, int], classes: Sequence[str], where: str
+    lines: Sequence[str],
+    size: tuple[int, int],
+    classes: Sequence[str],
+    where: str,
+    problems: Problems | None = None,
 ) -> tuple[Annotation, ...]:
     found = []
     for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        place = f"{where}, line {number}"
-        try:
-            category, *values = [float(word) for word in line.split()]
-        except ValueError as error:
-            raise ValueError(f"{place} holds something that is no number: {error}.") from error
-        if not category.is_integer() or not 0 <= category < len(classes):
-            raise ValueError(
-                f"{place} begins with {line.split()[0]}, expected a class from 0 to "
-                f"{len(classes) - 1}."
-            )
-        if len(values) != 4 and (len(values) < 6 or len(values) % 2):
-            raise ValueError(
-                f"{place} has {len(values)} numbers behind the class, expected x and y of 3 "
-                "vertices or more, or the 4 of a box."
-            )
-        if not all(-_SLACK <= value <= 1 + _SLACK for value in values):  # NaN as well
-            raise ValueError(
-                f"{place} holds numbers beyond 0 to 1, expected shares of width and height: divide "
-                "them by these."
-            )
-        box_only = len(values) == 4
-        if box_only:
-            x, y, width, height = values
-            left, right, top, bottom = x - width / 2, x + width / 2, y - height / 2, y + height / 2
-            values = [left, top, right, top, right, bottom, left, bottom]
-        polygon = np.reshape(values, (-1, 2))[:, ::-1] * size
-        box = (*polygon[0], *polygon[2]) if box_only else None
-        counts = outlines.fill([polygon], size).counts
-        found.append(
-            Annotation(counts, int(category), False, None, box, (polygon,), box_only=box_only)
-        )
+        with catch(problems):
+            if line.strip():
+                found.append(_read_line(line, size, classes, f"{where}, line {number}"))
     return tuple(found)
+
+
+def _read_line(line: str, size: tuple[int, int], classes: Sequence[str], place: str) -> Annotation:
+    try:
+        category, *values = [float(word) for word in line.split()]
+    except ValueError as error:
+        raise ValueError(f"{place} holds something that is no number: {error}.") from error
+    if not category.is_integer() or not 0 <= category < len(classes):
+        raise UnknownClassError(
+            f"{place} begins with {line.split()[0]}, expected a class from 0 to {len(classes) - 1}."
+        )
+    if len(values) != 4 and (len(values) < 6 or len(values) % 2):
+        raise ValueError(
+            f"{place} has {len(values)} numbers behind the class, expected x and y of 3 "
+            "vertices or more, or the 4 of a box."
+        )
+    if not all(-_SLACK <= value <= 1 + _SLACK for value in values):  # NaN as well
+        raise BeyondImageError(
+            f"{place} holds numbers beyond 0 to 1, expected shares of width and height: divide "
+            "them by these."
+        )
+    box_only = len(values) == 4
+    if box_only:
+        x, y, width, height = values
+        left, right, top, bottom = x - width / 2, x + width / 2, y - height / 2, y + height / 2
+        values = [left, top, right, top, right, bottom, left, bottom]
+    polygon = np.reshape(values, (-1, 2))[:, ::-1] * size
+    box = (*polygon[0], *polygon[2]) if box_only else None
+    counts = outlines.fill([polygon], size).counts
+    return Annotation(counts, int(category), False, None, box, (polygon,), box_only=box_only)
 
 
 # --- writing -----------------------------------------------------------------------------------
