@@ -24,6 +24,10 @@ from .base import Sample as Sample
 from .catalog import available as available
 from .catalog import load as load
 from .catalog import locate as locate
+from .health import HealthReport as HealthReport
+from .health import check as check
+from .splitting import Split as Split
+from .splitting import split as split
 from .weights import Weights as Weights
 from .weights import available_weights as available_weights
 from .weights import download_weights as download_weights

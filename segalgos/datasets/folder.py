@@ -200,19 +200,49 @@ def _layout(root: Path) -> dict[str, Path]:
 
 def _pairs(part: Path) -> list[_Pair]:
     """Images of a folder with their masks, by name."""
+    pairs = []
+    for image, fits in match_masks(part)[0]:
+        if len(fits) != 1:
+            what = f"{len(fits)} masks, {' and '.join(p.name for p in fits)}" if fits else "no mask"
+            raise ValueError(
+                f"folder: {image} has {what}, expected one file {image.stem}.png (or .tif, or with "
+                f"an ending such as _mask) in {_mask_folder(part)}."
+            )
+        pairs.append(_Pair(image, fits[0]))
+    stem, count = Counter(pair.image.stem for pair in pairs).most_common(1)[0]
+    if count > 1:
+        raise ValueError(
+            f"folder: {count} images in {part / 'images'} are named {stem!r}: rename them."
+        )
+    return pairs
+
+
+def match_masks(part: Path) -> tuple[list[tuple[Path, list[Path]]], list[Path]]:
+    """Images of a folder, each with the masks that fit its name, and masks that fit none.
+
+    Parameters
+    ----------
+    part : Path
+        A folder that holds ``images`` and a folder of masks.
+
+    Returns
+    -------
+    images : list of (Path, list of Path)
+    lone : list of Path
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no image, or not one folder of masks.
+    """
     images = list_images(part / "images")
     if not images:
         raise FileNotFoundError(f"folder: {part / 'images'} holds no image: put some there.")
-    found = [part / name for name in _MASK_FOLDERS if (part / name).is_dir()]
-    if len(found) != 1:
-        raise FileNotFoundError(
-            f"folder: {part} has {' and '.join(p.name for p in found) or 'no folder of masks'}, "
-            f"expected one of {', '.join(_MASK_FOLDERS)} beside 'images'."
-        )
+    folder = _mask_folder(part)
     masks: dict[str, list[Path]] = {}
-    for path in (*list_images(found[0]), *sorted(found[0].glob("*.npy"))):
+    for path in (*list_images(folder), *sorted(folder.glob("*.npy"))):
         masks.setdefault(path.stem, []).append(path)
-    pairs = []
+    lone, found = dict.fromkeys(mask for same in masks.values() for mask in same), []
     for image in images:
         stems = [image.stem]
         stems += [image.stem[: -len(end)] for end in _IMAGE_ENDINGS if image.stem.endswith(end)]
@@ -222,19 +252,20 @@ def _pairs(part: Path) -> list[_Pair]:
             for end in ("", *_MASK_ENDINGS)
             for mask in masks.get(stem + end, [])
         ]
-        if len(fits) != 1:
-            what = f"{len(fits)} masks, {' and '.join(p.name for p in fits)}" if fits else "no mask"
-            raise ValueError(
-                f"folder: {image} has {what}, expected one file {image.stem}.png (or .tif, or with "
-                f"an ending such as _mask) in {found[0]}."
-            )
-        pairs.append(_Pair(image, fits[0]))
-    stem, count = Counter(pair.image.stem for pair in pairs).most_common(1)[0]
-    if count > 1:
-        raise ValueError(
-            f"folder: {count} images in {part / 'images'} are named {stem!r}: rename them."
+        found.append((image, fits))
+        for mask in fits:
+            lone.pop(mask, None)
+    return found, list(lone)
+
+
+def _mask_folder(part: Path) -> Path:
+    found = [part / name for name in _MASK_FOLDERS if (part / name).is_dir()]
+    if len(found) != 1:
+        raise FileNotFoundError(
+            f"folder: {part} has {' and '.join(p.name for p in found) or 'no folder of masks'}, "
+            f"expected one of {', '.join(_MASK_FOLDERS)} beside 'images'."
         )
-    return pairs
+    return found[0]
 
 
 # ---------------------------------------------------------------------- what the values mean
