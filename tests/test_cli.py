@@ -296,3 +296,55 @@ def test_a_method_that_cannot_be_compiled_keeps_no_other_from_it():
     assert sorted(done) == ["kmeans", "metrics", "no_such_method", "slic"]
     assert set(failures) == {"no_such_method"}
     assert "no_such_method" in failures["no_such_method"]
+
+
+def test_data_check(run, tmp_path):
+    own = own_masks(tmp_path / "own")
+    code, out, err = run("data", "check", own)
+    assert code == 0
+    assert "healthy: notes only" in out
+    assert "layout folder" in out
+    nasty = "[red]<b>\x1b[31m.png"
+    (own / "images" / nasty).write_bytes((own / "images" / "a.png").read_bytes())
+    code, out, err = run("data", "check", own, "--json")
+    report = json.loads(out)
+    assert (code, report["healthy"]) == (3, False)
+    assert report["counts"]["image without labels"] == 1
+    code, out, err = run("data", "check", own)
+    assert code == 3
+    assert "not healthy" in out
+    assert "\x1b[31m" not in out
+    assert "[red]<b>" in out
+    assert run("data", "check", own, "--task", "boxes")[0] == 2
+    assert run("data", "check", tmp_path / "nothing")[0] == 4
+
+
+def own_masks(folder):
+    rng = np.random.default_rng(0)
+    for name in "abcd":
+        for place in ("images", "masks"):
+            (folder / place).mkdir(parents=True, exist_ok=True)
+        image = rng.integers(0, 256, (20, 30, 3)).astype(np.uint8)
+        Image.fromarray(image).save(folder / "images" / f"{name}.png")
+        mask = np.arange(600).reshape(20, 30) // 300
+        Image.fromarray(mask.astype(np.uint8)).save(folder / "masks" / f"{name}.png")
+    return folder
+
+
+def test_data_split(run, tmp_path):
+    own = own_masks(tmp_path / "own")
+    out = tmp_path / "new"
+    code, text, _ = run(
+        "data", "split", own, "--out", out, "--fractions", "train=0.5,val=0.5", "--json"
+    )
+    plan = json.loads(text)
+    assert (code, plan["groups"]) == (0, 4)
+    for part, names in plan["names"].items():
+        assert sorted(p.stem for p in (out / part / "masks").iterdir()) == sorted(names)
+    assert run("data", "check", out)[0] == 0
+    assert run("data", "split", own, "--out", out)[0] == 4  # it holds something
+    code, text, _ = run("data", "split", own, "--out", tmp_path / "lists", "--lists")
+    assert code == 0
+    assert "4 groups" in text
+    assert (tmp_path / "lists" / "train.txt").is_file()
+    assert run("data", "split", own, "--out", out, "--fractions", "half")[0] == 2

@@ -37,21 +37,30 @@ def expect(value: Any, kind: type | tuple[type, ...], where: str, what: str) -> 
     """`value`, if it is of a kind; bool passes for no number."""
     kinds = kind if isinstance(kind, tuple) else (kind,)
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        shown = repr(value)
-        shown = shown if len(shown) <= 60 else shown[:57] + "..."
-        raise ValueError(f"{where} is {shown}, expected {what}.")
+        raise ValueError(f"{where} is {shown(value)}, expected {what}.")
     return value
+
+
+def shown(value: Any) -> str:
+    """A value of a file for an error: no longer than a line."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of thousands of digits
+        text = "a huge number"
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def expect_size(height: Any, width: Any, where: str) -> tuple[int, int]:
     """Height and width of an image; whole floats pass."""
     for value in (height, width):
         if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
-            raise ValueError(f"{where} has the size {height!r} x {width!r}, expected integers.")
+            raise ValueError(
+                f"{where} has the size {shown(height)} x {shown(width)}, expected integers."
+            )
     if min(height, width) < 1 or height * width > MAX_PIXELS:
         raise ValueError(
-            f"{where} has the size {height} x {width}, expected at least 1 x 1 and at most "
-            f"{MAX_PIXELS} pixels."
+            f"{where} has the size {shown(height)} x {shown(width)}, expected at least 1 x 1 and "
+            f"at most {MAX_PIXELS} pixels."
         )
     return int(height), int(width)
 
@@ -61,9 +70,9 @@ def expect_box(values: Any, where: str) -> tuple[float, float, float, float]:
     try:
         box = tuple(float(expect(v, (int, float), where, "four numbers")) for v in values)
     except (TypeError, OverflowError) as error:
-        raise ValueError(f"{where} is {values!r}, expected four numbers.") from error
+        raise ValueError(f"{where} is {shown(values)}, expected four numbers.") from error
     if len(box) != 4 or not all(abs(value) <= 1e9 for value in box):  # NaN as well
-        raise ValueError(f"{where} is {values!r}, expected four numbers.")
+        raise ValueError(f"{where} is {shown(values)}, expected four numbers.")
     return box
 
 
@@ -73,7 +82,7 @@ def plain_path(text: Any, where: str) -> PurePosixPath:
     path = PurePosixPath(text.replace("\\", "/"))
     if not path.name or path.is_absolute() or ".." in path.parts or "\0" in text or ":" in text:
         raise ValueError(
-            f"{where} is {text!r}, expected a path that leads down from the data set's folder."
+            f"{where} is {shown(text)}, expected a path that leads down from the data set's folder."
         )
     return path
 

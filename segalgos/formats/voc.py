@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from segalgos import rle
 from segalgos.files import atomic_path, read_image, read_labels, read_size
-from segalgos.formats._reading import check_names, expect_size, image_by_stem, split_name
+from segalgos.formats._reading import check_names, expect_size, image_by_stem, shown, split_name
 from segalgos.formats._xml import Element, read_xml
 from segalgos.formats.base import (
     Annotation,
@@ -71,6 +71,8 @@ CLASSES = (
     *("train", "tvmonitor"),
 )
 _VOID = 255
+# Characters that neither XML nor a line of a list can hold.
+_NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 _OBJECTS, _CLASSES = "SegmentationObject", "SegmentationClass"
 
 
@@ -210,21 +212,28 @@ def _read_lists(folder, kind, needed, suffix, names, read_scene, problems=None) 
         lists = [p for p in lists if not p.stem.startswith(tuple(f"{name}_" for name in names))]
     parts = {}
     for file in lists:
-        named, stems = [line.split()[0] for line in _lines(file) if line.strip()], []
-        for number, stem in enumerate(named, start=1):
+        stems = []
+        for number, line in enumerate(_lines(file), start=1):
             with catch(problems):
-                if re.search(r"[/\\\0]", stem) or not (folder / needed / (stem + suffix)).is_file():
-                    raise ValueError(
-                        f"voc: {file}, image {number}: there is no {needed}/{stem}{suffix}: get "
-                        "the whole set."
-                    )
-                stems.append(stem)
+                if line.strip():
+                    stems.append(_stem_of(line.strip(), folder / needed, suffix, file, number))
         check_names(stems, f"voc: {file}")
         parts[split_name(file.stem) if len(lists) == 1 else file.stem] = stems
     if not parts:
         parts[""] = sorted(p.stem for p in (folder / needed).glob("*" + suffix))
     read = partial(read_scene, folder, names)
     return {split: Part(names, stems, read) for split, stems in parts.items()}
+
+
+def _stem_of(line: str, folder: Path, suffix: str, file: Path, number: int) -> str:
+    """The image that a line of a list names: the line, which may hold spaces, or its first word."""
+    for stem in (line, line.split()[0]):
+        if not re.search(r"[/\\\0]", stem) and (folder / (stem + suffix)).is_file():
+            return stem
+    raise ValueError(
+        f"voc: {file}, image {number}: there is no {folder.name}/{shown(line)}{suffix}: get the "
+        "whole set."
+    )
 
 
 def _lines(path: Path) -> list[str]:
@@ -444,9 +453,9 @@ def encode(scene: Scene, classes: Sequence[str]) -> Encoded:
     ValueError
         If there are more classes than a map can hold, or one has a name that no list can hold.
     """
-    odd = next((name for name in classes if ":" in name or "\n" in name), None)
+    odd = next((name for name in classes if ":" in name or _NO_TEXT.search(name)), None)
     if odd is not None:
-        raise ValueError(f"voc: the class {odd!r} does not fit labelmap.txt: rename it.")
+        raise ValueError(f"voc: the class {odd!r} does not fit labelmap.txt or XML: rename it.")
     if len(classes) >= _VOID:
         raise ValueError(f"voc: {len(classes)} classes do not fit a map of 8 bits, at most 254 do.")
     chosen = range(min(len(scene.annotations), _VOID - 1))
@@ -522,7 +531,7 @@ def write_scene(folder: Path, item: Item) -> None:
         with atomic_path(folder / part / f"{item.name}.png") as temporary:
             picture.save(temporary)
     lines = ["<annotation>"]
-    image = Path(item.image).name
+    image = _NO_TEXT.sub("_", Path(item.image).name)
     lines.append(f"  <filename>{escape(image)}</filename>")
     height, width = item.size
     lines.append(f"  <size><width>{width}</width><height>{height}</height><depth>3</depth></size>")
@@ -555,6 +564,9 @@ def write_end(
     """
     for split in Counter(item.split for item in items):
         path = folder / "ImageSets" / "Segmentation" / f"{split or 'default'}.txt"
+        odd = next((item.name for item in items if _NO_TEXT.search(item.name)), None)
+        if odd is not None:
+            raise ValueError(f"voc: the image {odd!r} does not fit a list: rename it.")
         with atomic_path(path) as temporary:
             names = [f"{item.name}\n" for item in items if item.split == split]
             temporary.write_text("".join(names), encoding="utf-8")
