@@ -22,6 +22,7 @@ from segalgos import catalog
 from segalgos.bench import cityscapes
 from segalgos.bench.statistics import Standing, Table, build_tables
 from segalgos.bench.store import read_rows
+from segalgos.datasets._findings import KINDS
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -331,6 +332,79 @@ def region_methods() -> str:
     return rst(lines)
 
 
+def findings() -> str:
+    """What `segalgos data check` looks for."""
+    lines = [["how bad", "what", "what to do"]]
+    lines += [[kind.severity, name, kind.remedy] for name, kind in KINDS.items()]
+    return markdown(lines)
+
+
+def near_duplicates() -> str:
+    """How many copies a perceptual hash finds, and how many other images it takes for some."""
+    path = RESULTS / "data_sets" / "near_duplicates" / "results.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    lines = [["copies", "images", "found"]]
+    for row in (r for r in rows if r["kind"] == "copies"):
+        share = f"{100 * row['found'] / row['images']:.1f} %"
+        lines.append([row["key"], str(row["images"]), share])
+    text = [markdown(lines)]
+    for row in (r for r in rows if r["kind"] == "others"):
+        text.append(
+            f"Of {row['pairs']:,} pairs of different images ({row['key']}), {row['found']} were "
+            f"taken for copies; the nearest pair differs in {row['nearest'][0]} bits."
+        )
+    for row in (r for r in rows if r["kind"] == "time"):
+        text.append(
+            f"Comparing all pairs of {row['key']} took {row['seconds']:.1f} s on {row['threads']} "
+            "threads, while other programs ran beside it."
+        )
+    return "\n\n".join(text)
+
+
+def round_trips() -> str:
+    """What label formats lose there and back, for each set."""
+    path = RESULTS / "data_sets" / "round_trips" / "results.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    text = []
+    for name, title in ROUND_TRIPS.items():
+        own = {(r["first"], r["second"]): r for r in rows if r["set"] == name}
+        firsts = list(dict.fromkeys(first for first, _ in own))
+        seconds = [second for second in FORMATS_WRITTEN if any(s == second for _, s in own)]
+        lines = [["from, and back", *(f"`{second}`" for second in seconds)]]
+        for first in firsts:
+            cells = [_trip(own.get((first, second))) for second in seconds]
+            lines.append([f"`{first}`", *(c if s != first else "" for c, s in zip(cells, seconds))])
+        most = max(r["objects"] for r in own.values())
+        images = next(iter(own.values()))["images"]
+        untold = sum(sum(r["untold"].values()) for r in own.values())
+        text.append(
+            f"**{title}**, {images} images, {most} objects, {len(own)} round trips; differences "
+            f"that no report told: {untold}."
+        )
+        text.append(markdown(lines))
+    return "\n\n".join(text)
+
+
+ROUND_TRIPS = {"generated": "Generated scenes", "coco128": "COCO128", "dsb2018": "DSB2018"}
+FORMATS_WRITTEN = (
+    *("coco", "voc", "yolo", "labelme", "pennfudan", "cityscapes", "label_maps"),
+    *("roboflow_coco", "roboflow_yolo"),
+)
+_SHORT = {"objects left out": "objects", "crowd flags": "crowds", "void pixels": "void"}
+
+
+def _trip(row: dict | None) -> str:
+    """What one round trip changes."""
+    if row is None:
+        return "not run"
+    words = [
+        f"{_SHORT.get(what, what)} {count}"
+        for what, count in row["differences"].items()
+        if what != "list of classes"
+    ]
+    return ", ".join(words) or "exact"
+
+
 def outputs() -> dict[Path, str]:
     """Every generated file and its content."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -358,6 +432,9 @@ def outputs() -> dict[Path, str]:
         ROOT / "docs" / "_generated" / "contours.rst": contours() + "\n",
         ROOT / "docs" / "_generated" / "region_methods.rst": region_methods() + "\n",
         ROOT / "docs" / "_generated" / "peers.rst": peers() + "\n",
+        ROOT / "docs" / "_generated" / "findings.md": findings() + "\n",
+        ROOT / "docs" / "_generated" / "near_duplicates.md": near_duplicates() + "\n",
+        ROOT / "docs" / "_generated" / "round_trips.md": round_trips() + "\n",
         ROOT / "docs" / "_generated" / "cityscapes.rst": (
             rst(cityscapes.result_rows(cityscapes.published())) + "\n"
         ),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from segalgos.cli_health import data_check, data_split
+from segalgos.cli_health import add_commands
 from segalgos.console import BAD_INPUT, Json, emit, err, print_table, say
 
 if TYPE_CHECKING:
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["data_app", "place_of"]
 
 data_app = typer.Typer(help="Data sets: what there is, whether it is whole and healthy, splits.")
-data_app.command("check")(data_check)
-data_app.command("split")(data_split)
+add_commands(data_app)
 
 
 @data_app.command("list")

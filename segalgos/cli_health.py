@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from segalgos.datasets import HealthReport
     from segalgos.datasets.splitting import Split
 
-__all__ = ["data_check", "data_split"]
+__all__ = ["add_commands"]
 
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
@@ -38,6 +38,17 @@ Near = Annotated[
     int,
     typer.Option(help="Bits of 255 in which copies may differ; -1 looks for no copies.", min=-1),
 ]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands to ``segalgos data``.
+
+    Parameters
+    ----------
+    app : typer.Typer
+    """
+    app.command("check")(data_check)
+    app.command("split")(data_split)
 
 
 def data_check(

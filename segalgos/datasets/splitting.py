@@ -38,6 +38,8 @@ class Split:
 
     Parameters
     ----------
+    source : Source
+        The data set, opened.
     entries : dict of str to list of Entry
         By the name of the part.
     n_groups : int
@@ -164,7 +166,7 @@ def split(
 
     Parameters
     ----------
-    source, layout, task, root, on_start, on_image
+    source : path or str
         As for `segalgos.datasets.check`. Splits that are there are put together first.
     fractions : mapping of str to float, optional
         Shares of images by the name of the part, which add up to 1; by default 0.7 for train,
@@ -176,8 +178,16 @@ def split(
     near : int or None, default=64
         Bits of 255 in which perceptual hashes of copies may differ, which stay together; None
         does not look for copies.
+    layout : str, optional
+        As for `segalgos.datasets.check`.
+    task : {"semantic", "instance"}
+        What the values of label maps are.
+    root : path, optional
+        Where the data set of that name is.
     random_state : int, default=0
         Which of the equally good splits.
+    on_start, on_image : callable, optional
+        Told how many images there are, and that one is read.
 
     Returns
     -------

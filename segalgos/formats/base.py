@@ -57,6 +57,11 @@ class Problems(list[ValueError]):
     """Errors of entries that a reader leaves out, where it is to go on without them.
 
     Readers take it as ``problems``; with None they raise.
+
+    Parameters
+    ----------
+    iterable : iterable of ValueError
+        What is in it from the start.
     """
 
     @contextmanager

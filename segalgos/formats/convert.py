@@ -323,7 +323,13 @@ def write(
         A key of `WRITERS`.
     report : Report, optional
         To fill; says where scenes come from.
-    strict, images, codes, on_start, on_scene
+    strict : bool, default=False
+        Write nothing if anything is lost.
+    images : {"copy", "link", "none"}, default="copy"
+        What to do with image files.
+    codes : bool, default=False
+        To COCO: write run lengths instead of polygons.
+    on_start, on_scene : callable, optional
         As for `convert`.
 
     Returns
