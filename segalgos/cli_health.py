@@ -26,8 +26,8 @@ _STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 Layout = Annotated[
     str | None,
     typer.Option(
-        help="folder (images and label maps), coco, voc, yolo, labelme, pennfudan, cityscapes or "
-        "label_maps; found out if left out."
+        help="folder (images and label maps), coco, voc, yolo, labelme, pennfudan, cityscapes, "
+        "label_maps or annotated; found out if left out."
     ),
 ]
 Task = Annotated[

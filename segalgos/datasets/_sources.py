@@ -81,7 +81,7 @@ class Source:
     ----------
     path : Path
     layout : str
-        A key of `segalgos.formats.convert.FORMATS`, "folder", or the name of a data set.
+        A key of `segalgos.formats.convert.SOURCES`, "folder", or the name of a data set.
     classes : tuple of str
         Of objects, or of the values of label maps; empty where values have no names.
     entries : list of Entry
@@ -144,11 +144,11 @@ def open_folder(path: Path, layout: str | None, task: str) -> Source:
 
 
 def _detect(path: Path, task: str) -> str:
-    from segalgos.formats.convert import FORMATS, detect
+    from segalgos.formats.convert import SOURCES, detect
 
     if not path.exists():
         raise FileNotFoundError(f"check: {path} does not exist: check the path.")
-    found = [name for name, module in FORMATS.items() if module.find(path)]
+    found = [name for name, module in SOURCES.items() if module.find(path)]
     if path.is_dir() and folder._layout(path) and not set(found) - {"label_maps"}:
         return "label_maps" if task == "instance" and found else "folder"
     return detect(path)
@@ -159,13 +159,13 @@ def _detect(path: Path, task: str) -> str:
 
 def _open_format(path: Path, layout: str) -> Source:
     from segalgos.formats.base import Problems
-    from segalgos.formats.convert import FORMATS
+    from segalgos.formats.convert import SOURCES
 
-    if layout not in FORMATS:
+    if layout not in SOURCES:
         raise ValueError(
-            f"check: layout is {layout!r}, expected one of {', '.join([*FORMATS, 'folder'])}."
+            f"check: layout is {layout!r}, expected one of {', '.join([*SOURCES, 'folder'])}."
         )
-    reader, problems = FORMATS[layout], Problems()
+    reader, problems = SOURCES[layout], Problems()
     options = (
         {"problems": problems} if "problems" in inspect.signature(reader.read).parameters else {}
     )

@@ -166,7 +166,7 @@ def check(
         `segalgos.datasets.available`.
     layout : str, optional
         "folder" (images and label maps) or a label format, see
-        `segalgos.formats.convert.FORMATS`; found out if left out.
+        `segalgos.formats.convert.SOURCES`; found out if left out.
     task : {"semantic", "instance"}
         What the values of label maps are: classes, or objects.
     root : path, optional
