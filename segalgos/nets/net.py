@@ -49,6 +49,13 @@ class Net(nn.Module):
             module.requires_grad_(False)
         self.train(self.training)
 
+    def unfreeze(self) -> None:
+        """Let training change every module again."""
+        for module in self._frozen:
+            module.requires_grad_(True)
+        self._frozen = []
+        self.train(self.training)
+
     def train(self, mode: bool = True) -> Self:
         """Set the mode of all modules that are not frozen.
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import pickle
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,9 @@ def train(
     schedule: str = "poly",
     warmup: float = 0.05,
     max_gradient_norm: float = 1.0,
+    rate_factors: Mapping[str, float] | None = None,
     ema_decay: float | None = None,
+    on_step_end: Callable[[], None] | None = None,
     validate: Callable[[], float] | None = None,
     validate_every: int = 1,
     patience: int | None = None,
@@ -121,9 +123,15 @@ def train(
         See `learning_rate_factor`.
     max_gradient_norm : float, default=1.0
         Longer gradients are shortened to it.
+    rate_factors : mapping of str to float, optional
+        Factors on the learning rate by the name of a parameter, 1 where not named: layer-wise
+        learning rates.
     ema_decay : float, optional
         Validate and return an exponential moving average of the weights instead of the last
         ones: each step keeps this share of the average, less in the first steps.
+    on_step_end : callable, optional
+        Called after each step, once the weights have changed. What it changes must be part of
+        the network's state, or a run that is resumed has lost it.
     validate : callable, optional
         Called without arguments, with the network in evaluation mode; returns a score,
         higher is better. The weights with the best score are kept (the later of equals).
@@ -170,6 +178,7 @@ def train(
         weight_decay,
         n_parts=n_parts,
         precision=precision,
+        rate_factors=rate_factors or {},
         ema_decay=ema_decay,
         seed=seed,
         device=torch.device(device),
@@ -192,6 +201,9 @@ def train(
             while done < 1 and len(losses) < steps_per_epoch:
                 rate = learning_rate * learning_rate_factor(done, schedule, warmup=warmup)
                 losses.append(run.take_step(draw, loss, rate, max_gradient_norm))
+                if on_step_end is not None:
+                    on_step_end()
+                    run.hand_out_buffers()
                 done = progress()
                 show(min(done, 1.0), losses[-1])
             row = {
@@ -231,14 +243,17 @@ class _Run:
         *,
         n_parts: int,
         precision: str,
+        rate_factors: Mapping[str, float],
         ema_decay: float | None,
         seed: int,
         device: torch.device,
         identity: str,
     ):
         self.network = network
-        self.parameters = [p for p in network.parameters() if p.requires_grad]
-        self.optimizer = _make_optimizer(optimizer, self.parameters, weight_decay)
+        learned = {name: p for name, p in network.named_parameters() if p.requires_grad}
+        self.parameters = list(learned.values())
+        factors = [rate_factors.get(name, 1.0) for name in learned]
+        self.optimizer = _make_optimizer(optimizer, self.parameters, weight_decay, factors)
         mixed = precision == "bfloat16"
         self.replicas = [replicate(network, mixed=mixed) for _ in range(n_parts)]
         self.ema_decay = ema_decay
@@ -286,7 +301,7 @@ class _Run:
             parameter.grad = gradient_sum.mean()
         torch.nn.utils.clip_grad_norm_(self.parameters, max_norm)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("rate_factor", 1.0)
         self.optimizer.step()
         self._merge_buffers()
         self.step += 1
@@ -300,6 +315,13 @@ class _Run:
         for own, *parts in zip(self.network.buffers(), *copies, strict=True):
             own.copy_(sum(parts) / len(parts) if own.is_floating_point() else parts[0])
             for part in parts:
+                part.copy_(own)
+
+    @torch.no_grad()
+    def hand_out_buffers(self) -> None:
+        """Copy the network's running statistics to all replicas."""
+        for replica, _ in self.replicas:
+            for own, part in zip(self.network.buffers(), replica.buffers(), strict=True):
                 part.copy_(own)
 
     @torch.no_grad()
@@ -373,24 +395,28 @@ class _Run:
             raise ValueError(
                 f"train: the checkpoint {path} does not fit the network: remove it to start anew."
             ) from error
-        for replica, _ in self.replicas:
-            for own, part in zip(self.network.buffers(), replica.buffers(), strict=True):
-                part.copy_(own)
+        self.hand_out_buffers()
 
 
 def _make_optimizer(
-    name: str, parameters: list[nn.Parameter], weight_decay: float
+    name: str, parameters: list[nn.Parameter], weight_decay: float, factors: list[float]
 ) -> torch.optim.Optimizer:
     if name not in OPTIMIZERS:
         raise ValueError(
             f"train: optimizer is {name!r}, expected one of {', '.join(map(repr, OPTIMIZERS))}."
         )
     # The norm's scales and all biases are vectors: decaying them only shifts the output.
+    sorted_out: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for factor in sorted(set(factors)):
+        for decays in (True, False):
+            sorted_out[factor, decays] = []
+    for parameter, factor in zip(parameters, factors, strict=True):
+        sorted_out[factor, parameter.ndim > 1].append(parameter)
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": p, "weight_decay": weight_decay if decays else 0.0, "rate_factor": factor}
+        for (factor, decays), p in sorted_out.items()
+        if p
     ]
-    groups = [group for group in groups if group["params"]]
     if name == "sgd":
         return torch.optim.SGD(groups, lr=0.1, momentum=0.9, nesterov=True, fused=True)
     return torch.optim.AdamW(groups, fused=True)
