@@ -5,6 +5,8 @@ from . import datasets as datasets
 from . import metrics as metrics
 from . import parallel as parallel
 from . import plot as plot
+from .adaptation.fine_tune import fine_tune as fine_tune
+from .adaptation.prototypes import prototype_head as prototype_head
 from .base import Segmenter as Segmenter
 from .base import SemanticSegmenter as SemanticSegmenter
 from .base import Traits as Traits

@@ -439,9 +439,13 @@ class SemanticSegmenter(Segmenter):
     def _predict(self, image, mask, prompts):
         return self.classes_[np.argmax(self._predict_proba(image), axis=-1)]
 
+    def _classes_of(self, targets: list[NDArray[np.int32]]) -> NDArray[np.int32]:
+        """Ids of the classes to learn, sorted."""
+        found = np.unique(np.concatenate([np.unique(target) for target in targets]))
+        return found[found >= 0].astype(np.int32)
+
     def _learn(self, batch, targets, weights):
-        self.classes_ = np.unique(np.concatenate([np.unique(t) for t in targets]))
-        self.classes_ = self.classes_[self.classes_ >= 0].astype(np.int32)
+        self.classes_ = self._classes_of(targets)
         if len(self.classes_) == 0:
             raise ValueError(
                 f"{self._caller}: labels hold no labelled pixel (all are -1): label some pixels "

@@ -90,6 +90,10 @@ class SemanticNetSegmenter(TrainedNet, SemanticSegmenter):
 
     # --- fit -----------------------------------------------------------------------------
 
+    def _classes_of(self, targets):
+        found = super()._classes_of(targets)
+        return found if self._origin is None else self._origin.classes(found)
+
     def _fit(self, images, labels, sample_weight):
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         rng = np.random.default_rng(seed)
@@ -106,10 +110,7 @@ class SemanticNetSegmenter(TrainedNet, SemanticSegmenter):
                 f"{self._caller}: no pixel is labelled in the images left for training: lower "
                 "validation_fraction."
             )
-        height, width = (
-            network.fit_size(min(self.crop_size, max(image.shape[axis] for image in images_)))
-            for axis in (0, 1)
-        )
+        height, width = self._crop_shape(network, images_)
         standardisers = [self._standardiser(image) for image in images_]
         sampler = CropSampler(
             images_,
@@ -149,6 +150,14 @@ class SemanticNetSegmenter(TrainedNet, SemanticSegmenter):
             seed=seed,
         )
 
+    def _crop_shape(self, network: nn.Module, images: list[NDArray]) -> tuple[int, int]:
+        """Height and width of crops: `crop_size`, less where all images are smaller."""
+        height, width = (
+            network.fit_size(min(self.crop_size, max(image.shape[axis] for image in images)))
+            for axis in (0, 1)
+        )
+        return height, width
+
     def _validation(self, images: list, labels: list, held_out: list[int]) -> Callable[[], float]:
         truth = [labels[i] for i in held_out]
         indices = np.arange(len(self.classes_), dtype=np.int32)
@@ -173,7 +182,8 @@ class SemanticNetSegmenter(TrainedNet, SemanticSegmenter):
                 )
         else:
             counts = sum(np.bincount(m[m >= 0], minlength=n_classes) for m in labels)
-            weight = counts.sum() / (n_classes * counts)
+            # A network that is trained further may know classes that are not in the labels.
+            weight = np.where(counts > 0, counts.sum() / (n_classes * np.maximum(counts, 1)), 0)
         return torch.tensor(weight, dtype=torch.float32)
 
     # --- predict -------------------------------------------------------------------------

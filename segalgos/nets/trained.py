@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -33,6 +33,19 @@ __all__ = ["TrainedNet", "check_statistics"]
 
 # Maps of an encoder, at most.
 MOST_STAGES = 5
+
+
+class Origin(Protocol):
+    """A trained network that another one begins with."""
+
+    def give(self, segmenter: TrainedNet, network: nn.Module) -> None:
+        """Hand weights and statistics of intensities on to a new network and its segmenter."""
+
+    def rates(self, network: nn.Module) -> Mapping[str, float]:
+        """Factors on the learning rates, by the names of parameters."""
+
+    def digest(self) -> bytes:
+        """What tells origins apart."""
 
 
 class TrainedNet:
@@ -108,6 +121,8 @@ class TrainedNet:
 
     pretrained: bool | str | os.PathLike | PretrainedEncoder | None = False
     frozen_stages: int = 0
+    # What training begins with in place of new weights.
+    _origin: Origin | None = None
 
     def __init__(
         self,
@@ -226,7 +241,9 @@ class TrainedNet:
         """Make the network, with what is pretrained, and tell how to standardise images."""
         self.mean_, self.std_ = channel_statistics(images)
         network = self._new_network(images[0].shape[-1], n_classes, seed)
-        if self.pretrained not in (None, False):
+        if self._origin is not None:
+            self._origin.give(self, network)
+        elif self.pretrained not in (None, False):
             self._load_pretrained(network, white_of(images))
             if self.frozen_stages:
                 network.freeze(self._encoder(network).first_stages(self.frozen_stages))
@@ -298,6 +315,8 @@ class TrainedNet:
             for array in arrays or ():
                 digest.update(f"{array.shape}{array.dtype}".encode())
                 digest.update(np.ascontiguousarray(array))
+        if self._origin is not None:
+            digest.update(self._origin.digest())
         return digest.hexdigest()
 
     def _standardiser(self, image: NDArray) -> Callable[[NDArray], NDArray[np.float32]]:
@@ -365,6 +384,7 @@ class TrainedNet:
             checkpoint=self.checkpoint,
             device=self._device(),
             verbose=bool(self.verbose),
+            rate_factors=None if self._origin is None else self._origin.rates(network),
             **how,
         )
         self.fast_network_ = self._make_fast(network)

@@ -1,0 +1,1 @@
+"""Segmenters taken to images that differ from those they learned from, or to other classes."""
