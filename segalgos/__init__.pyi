@@ -5,6 +5,7 @@ from . import datasets as datasets
 from . import metrics as metrics
 from . import parallel as parallel
 from . import plot as plot
+from .adaptation.adapt import adapt as adapt
 from .adaptation.fine_tune import fine_tune as fine_tune
 from .adaptation.prototypes import prototype_head as prototype_head
 from .base import Segmenter as Segmenter

@@ -32,7 +32,7 @@ SMOOTHINGS = ("random_walker", "graph_cut")
 
 
 @dataclass(frozen=True, eq=False)
-class _Training:
+class TrainingData:
     """What was given to `fit`, checked, and features of it."""
 
     images: list[NDArray]
@@ -116,7 +116,7 @@ class PixelSegmenter(SemanticSegmenter):
         return replace(every, chosen=tuple(self.chosen_.tolist()))
 
     def _learn(self, batch, targets, weights):
-        self._learn_from(_Training(batch, targets, weights, FeatureCache(self.cache_mb)))
+        self._learn_from(TrainingData(batch, targets, weights, FeatureCache(self.cache_mb)))
 
     def _learn_from(self, training):
         self.training_ = training
@@ -124,6 +124,13 @@ class PixelSegmenter(SemanticSegmenter):
 
     def _fit(self, images, labels, sample_weight):
         rng = check_random_state(self.random_state)
+        rows, classes, weights = self._labelled_rows(images, labels, sample_weight, rng)
+        self._fit_selected(images[0], rows, classes, weights, rng)
+
+    def _labelled_rows(
+        self, images: list, labels: list, sample_weight: list | None, rng: np.random.RandomState
+    ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32] | None]:
+        """All features (n, F), class ids and weights of the pixels to learn from."""
         self.chosen_ = None  # all are computed, to select some
         weights = sample_weight or [None] * len(images)
         chosen = self._draw_pixels(labels, weights, rng)
@@ -138,8 +145,18 @@ class PixelSegmenter(SemanticSegmenter):
         rows = np.concatenate(rows)
         # Class ids, not indices, so that a class_weight dict means what the user wrote.
         classes = self.classes_[np.concatenate(classes)]
-        row_weights = np.concatenate(row_weights) if row_weights else None
-        n_channels, ndim = images[0].shape[-1], images[0].ndim - 1
+        return rows, classes, np.concatenate(row_weights) if row_weights else None
+
+    def _fit_selected(
+        self,
+        image: NDArray,
+        rows: NDArray[np.float32],
+        classes: NDArray[np.int32],
+        row_weights: NDArray[np.float32] | None,
+        rng: np.random.RandomState,
+    ) -> None:
+        """Select features of rows that come from images such as this one, and learn from them."""
+        n_channels, ndim = image.shape[-1], image.ndim - 1
         n_extra = rows.shape[1] - len(self._pixel_features().names(n_channels, ndim))
         if self.n_features_to_select is not None and self.n_features_to_select < rows.shape[1]:
             self.chosen_ = select_features(

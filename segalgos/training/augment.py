@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from segalgos import checks
 
-__all__ = ["Augmentation", "CropSampler", "mirrored_window"]
+__all__ = ["Augmentation", "CropSampler", "mirrored_window", "relight"]
 
 # Pixels remembered for each image and class, as places to put crops on.
 MAX_ANCHORS = 1024
@@ -310,7 +310,18 @@ def _random_turn(
 def relight(
     rng: np.random.Generator, look: Augmentation, image: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Change contrast, brightness and colours of a standardised image."""
+    """Change contrast, brightness and colours of a standardised image.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    look : Augmentation
+    image : (H, W, C) float32
+
+    Returns
+    -------
+    (H, W, C) float32
+    """
 
     def around(centre: float, range_: float, size: int | None = None) -> Any:
         return np.float32(rng.uniform(centre - range_, centre + range_, size))
