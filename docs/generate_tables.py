@@ -278,6 +278,23 @@ def superpixels() -> str:
     return "\n\n".join(parts)
 
 
+def adaptation() -> str:
+    """Nets and forests adapted from day to dusk, from ``benchmarks/training/adaptation.py``."""
+    path = RESULTS / "training" / "adaptation" / "results.jsonl"
+    if not path.exists():
+        return "No rows yet."
+    for name in ("runs", "camvid"):  # which it imports
+        script(name, "benchmarks/training")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    commands = dict.fromkeys(re.sub(r" --seeds \S+", "", row["command"]) for row in rows)
+    return "\n\n".join(
+        [
+            rst(script("adaptation", "benchmarks/training").table(rows)),
+            "; ".join(f"``{command}``" for command in commands) + f"; {rows[0]['machine']}.",
+        ]
+    )
+
+
 # Of the test part: boundaries ODS, OIS, AP; covering ODS, OIS, best.
 PUBLISHED_CONTOURS = {
     "gPb-owt-ucm (Arbelaez 2011), test": (0.726, 0.760, 0.727, 0.588, 0.647, 0.744),
@@ -429,6 +446,7 @@ def outputs() -> dict[Path, str]:
         ROOT / "docs" / "_generated" / "coco128.rst": training("coco128", COCO128) + "\n",
         ROOT / "docs" / "_generated" / "pretraining.rst": pretraining(probes=False) + "\n",
         ROOT / "docs" / "_generated" / "pretraining_probes.rst": pretraining(probes=True) + "\n",
+        ROOT / "docs" / "_generated" / "adaptation.rst": adaptation() + "\n",
         ROOT / "docs" / "_generated" / "contours.rst": contours() + "\n",
         ROOT / "docs" / "_generated" / "region_methods.rst": region_methods() + "\n",
         ROOT / "docs" / "_generated" / "peers.rst": peers() + "\n",

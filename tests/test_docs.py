@@ -63,6 +63,13 @@ def test_pages_of_nets(page, tmp_path, monkeypatch):
     assert python_blocks(f"nets/{page}.md")
 
 
+def test_domain_shift():
+    pytest.importorskip("torch")
+    module = run_blocks("domain_shift.md")
+    assert module.maps[0].shape == (48, 64)
+    assert module.quick.classes_.tolist() == [0, 1]
+
+
 def test_contours():
     module = run_blocks("contours.md")
     assert module.coarse.max() == 4
