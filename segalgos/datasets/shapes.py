@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segalgos.checks import check_real
+from segalgos.checks import check_int, check_real
 from segalgos.datasets._render import (
     SPLITS,
     Canvas,
@@ -25,6 +26,7 @@ from segalgos.datasets._render import (
     soft_edge,
 )
 from segalgos.datasets.base import VIEWS, Dataset, Info, Sample
+from segalgos.results import Instances
 
 __all__ = ["CLASSES", "INFO", "load"]
 
@@ -39,10 +41,18 @@ INFO = Info(
     citation="segalgos, rendered data set 'shapes'",
     source="built in: rendered on demand, no download",
     summary="Textured objects of five shapes on textured ground; overlap, blur, noise, light, "
-    "scale and the share of labelled pixels are options.",
+    "scale, the number of classes and the share of labelled pixels are options.",
     built_in=True,
 )
 
+# What is told apart with fewer classes: groups of shapes, split one after another.
+_GROUPS = {
+    2: (("disc", "box", "triangle", "star", "ring"),),
+    3: (("disc", "ring"), ("box", "triangle", "star")),
+    4: (("disc", "ring"), ("box",), ("triangle", "star")),
+    5: (("disc",), ("ring",), ("box",), ("triangle", "star")),
+    6: tuple((name,) for name in CLASSES[1:]),
+}
 _TEXTURES = ("spots", "checks", "stripes", "plain", "marble")
 # Each class has one texture that it shows in this share of cases; else another at random.
 _USUAL_TEXTURE = dict(zip(CLASSES[1:], _TEXTURES, strict=True))
@@ -60,6 +70,7 @@ def load(
     noise: float = 6.0,
     illumination: float = 0.6,
     scale: float = 1.0,
+    n_classes: int = len(CLASSES),
     label_fraction: float = 1.0,
     seed: int = 0,
 ) -> Dataset:
@@ -84,6 +95,9 @@ def load(
         Unevenness of the light within a picture and its change between pictures.
     scale : float
         Size of the objects; smaller ones come in greater number.
+    n_classes : int, 2 to 6
+        Classes told apart, the background included: fewer than 6 are groups of shapes, 2 are
+        objects and background. The pictures stay the same.
     label_fraction : float, 0 < label_fraction <= 1
         Below 1 the labels of the train split are strokes over about this share of every
         region, -1 elsewhere. Instances and annotations stay complete.
@@ -93,8 +107,8 @@ def load(
     Returns
     -------
     Dataset
-        With ``labels`` (classes in ``CLASSES``), ``instances`` (visible parts) and
-        ``annotations`` (one partition: each object and each of two to four grounds).
+        With ``labels`` (classes in ``CLASSES``, or groups of them), ``instances`` (visible
+        parts) and ``annotations`` (one partition: each object and each of two to four grounds).
 
     Notes
     -----
@@ -115,18 +129,44 @@ def load(
     )
     overlap = check_real("shapes", "overlap", overlap, low=0, high=1)
     scale = check_real("shapes", "scale", scale, low=0.1, high=3)
-    read = partial(_render, setting, overlap, scale)
-    return Dataset(read, range(setting.n_images), INFO, split, CLASSES, VIEWS)
+    n_classes = check_int("shapes", "n_classes", n_classes, low=2, high=len(CLASSES))
+    groups = _GROUPS[n_classes]
+    read = partial(_render, setting, overlap, scale, groups)
+    classes = ("background", *map(_group_name, groups))
+    return Dataset(read, range(setting.n_images), INFO, split, classes, VIEWS)
 
 
-def _render(setting: Setting, overlap: float, scale: float, index: int) -> Sample:
+def _group_name(group: tuple[str, ...]) -> str:
+    if len(group) == len(CLASSES) - 1:
+        return "object"
+    return " or ".join(filter(None, (", ".join(group[:-1]), group[-1])))
+
+
+def _render(
+    setting: Setting,
+    overlap: float,
+    scale: float,
+    groups: tuple[tuple[str, ...], ...],
+    index: int,
+) -> Sample:
     rng = setting.rng(index)
     canvas = Canvas(setting.size)
     _draw_grounds(canvas, rng)
     sun = rng.uniform(0, 2 * np.pi)  # direction the light comes from
     for row, col, radius in _place(rng, setting.size, overlap, scale):
         _draw_object(canvas, rng, row, col, radius, sun)
-    return canvas.shoot(rng, setting, index)
+    sample = canvas.shoot(rng, setting, index)
+    return sample if len(groups) == len(CLASSES) - 1 else _group(sample, groups)
+
+
+def _group(sample: Sample, groups: tuple[tuple[str, ...], ...]) -> Sample:
+    """The sample with the classes of groups in place of those of single shapes."""
+    group_of = {name: i for i, group in enumerate(groups, 1) for name in group}
+    # The last entry answers for -1.
+    table = np.array([0, *(group_of[name] for name in CLASSES[1:]), -1], np.int32)
+    objects = sample.instances
+    instances = Instances(objects.masks, classes=table[objects.classes])
+    return replace(sample, labels=table[sample.labels], instances=instances)
 
 
 def _place(

@@ -283,3 +283,25 @@ def test_too_many_bad_pins():
 def test_odd_sizes(name, size):
     for sample in load(name, size=size, n_images=4):
         assert sample.image.shape == (*size, 3)
+
+
+def test_fewer_classes_of_the_same_pictures():
+    full = load("shapes", n_images=3, **SMALL)
+    for n_classes in range(2, 7):
+        grouped = load("shapes", n_images=3, n_classes=n_classes, **SMALL)
+        assert len(grouped.classes) == n_classes
+        for fine, coarse in zip(full, grouped, strict=True):
+            assert np.array_equal(fine.image, coarse.image)
+            pairs = set(zip(fine.labels.ravel().tolist(), coarse.labels.ravel().tolist()))
+            for kind, group in pairs:
+                assert full.classes[kind] in grouped.classes[group] or n_classes == 2
+            assert len(pairs) == len({kind for kind, _ in pairs})  # each kind has one group
+            assert np.array_equal(fine.labels > 0, coarse.labels > 0)
+            middle = [coarse.labels[mask] for mask in coarse.instances.masks]
+            for values, group in zip(middle, coarse.instances.classes, strict=True):
+                assert (values == group).all()
+    two = load("shapes", n_images=1, n_classes=2, label_fraction=0.02, **SMALL)
+    assert two.classes == ("background", "object")
+    assert set(np.unique(two.labels[0])) == {-1, 0, 1}
+    with pytest.raises(ValueError, match="n_classes"):
+        load("shapes", n_classes=7)
