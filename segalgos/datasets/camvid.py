@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from segalgos.checks import check_choice
 from segalgos.datasets._files import (
     list_images,
     pair_files,
@@ -17,7 +18,7 @@ from segalgos.datasets._files import (
 from segalgos.datasets.base import Dataset, Info
 from segalgos.files import read_labels
 
-__all__ = ["CLASSES", "INFO", "load"]
+__all__ = ["CLASSES", "INFO", "LIGHT", "load"]
 
 CLASSES = (
     "sky",
@@ -34,6 +35,9 @@ CLASSES = (
 )
 _VOID = len(CLASSES)
 
+#: Sequences by the light they were filmed in, as their frames' names begin.
+LIGHT = {"day": ("0006R0", "0016E5", "Seq05VD"), "dusk": ("0001TP",)}
+
 INFO = Info(
     name="camvid",
     task="semantic",
@@ -49,7 +53,9 @@ INFO = Info(
 )
 
 
-def load(*, split: str = "train", root: str | Path | None = None) -> Dataset:
+def load(
+    *, split: str = "train", root: str | Path | None = None, light: str | None = None
+) -> Dataset:
     """Read the 480 x 360 version of CamVid with 11 classes.
 
     Parameters
@@ -58,6 +64,8 @@ def load(*, split: str = "train", root: str | Path | None = None) -> Dataset:
     root : path, optional
         ``CamVid`` or the folder that holds it; by default the folder named by
         ``SEGALGOS_DATA``. Images may be PNG or JPEG.
+    light : {"day", "dusk"}, optional
+        Only frames of the sequences that were filmed in it: three by day, one at dusk.
 
     Returns
     -------
@@ -69,7 +77,8 @@ def load(*, split: str = "train", root: str | Path | None = None) -> Dataset:
     FileNotFoundError
         If the set or the split is not here.
     ValueError
-        If an image has no label file; when it is read, if that is damaged.
+        If an image has no label file, or the split no frame in that light; when it is read, if
+        its label file is damaged.
 
     Notes
     -----
@@ -88,9 +97,16 @@ def load(*, split: str = "train", root: str | Path | None = None) -> Dataset:
     present = [s for s in INFO.splits if (folder / s).is_dir()]
     require_split(INFO, split, present, folder)
     annotations = folder / f"{split}annot"
-    pairs = pair_files(
-        INFO, list_images(folder / split), lambda image: annotations / f"{image.stem}.png"
-    )
+    images = list_images(folder / split)
+    if light is not None:
+        check_choice("camvid", "light", light, tuple(LIGHT))
+        images = [image for image in images if image.name.startswith(LIGHT[light])]
+        if not images:
+            raise ValueError(
+                f"camvid: split {split!r} has no frame filmed in light={light!r}, expected names "
+                f"that begin with {' or '.join(LIGHT[light])}: choose another split."
+            )
+    pairs = pair_files(INFO, images, lambda image: annotations / f"{image.stem}.png")
     return semantic_dataset(INFO, split, CLASSES, pairs, _decode)
 
 

@@ -110,7 +110,7 @@ def load(
         the environment variable ``SEGALGOS_DATA``. Built-in sets need none.
     **options
         What the data set's own ``load`` takes: ``segalgos.datasets.shapes.load``,
-        ``pins.load``, ``folder.load``, ``cityscapes.load``, ``magnetictile.load``,
+        ``pins.load``, ``folder.load``, ``camvid.load``, ``cityscapes.load``, ``magnetictile.load``,
         ``wbc.load``, ``voc.load``.
 
     Returns

@@ -229,3 +229,20 @@ def test_nuclei_small(tmp_path):
     shutil.rmtree(root / second / "masks")
     with pytest.raises(ValueError, match="masks holds no image"):
         load("nuclei", root=tmp_path)
+
+
+def test_camvid_by_light(tmp_path):
+    for name in ("0001TP_1", "0006R0_1", "0016E5_1", "0016E5_2"):
+        _image(tmp_path / "CamVid/train" / f"{name}.png")
+        write_labels(tmp_path / "CamVid/trainannot" / f"{name}.png", np.zeros((6, 8), np.int32))
+    names = {
+        light: [sample.name for sample in load("camvid", root=tmp_path, light=light)]
+        for light in ("day", "dusk")
+    }
+    assert names == {"day": ["0006R0_1", "0016E5_1", "0016E5_2"], "dusk": ["0001TP_1"]}
+    with pytest.raises(ValueError, match="light is 'night', expected one of 'day', 'dusk'"):
+        load("camvid", root=tmp_path, light="night")
+    for path in (tmp_path / "CamVid/train").glob("0001TP*"):
+        path.unlink()
+    with pytest.raises(ValueError, match="no frame filmed in light='dusk'"):
+        load("camvid", root=tmp_path, light="dusk")
