@@ -20,6 +20,7 @@ from types import ModuleType
 
 from segalgos import catalog
 from segalgos.bench import cityscapes
+from segalgos.bench.challenge_curves import CurvePoint, build_results
 from segalgos.bench.statistics import Standing, Table, build_tables
 from segalgos.bench.store import read_rows
 from segalgos.datasets._findings import KINDS
@@ -169,6 +170,37 @@ def interactive() -> str:
         command = (path.parent / "command.txt").read_text().strip()
         parts += [rst(script("interactive", "benchmarks").table(rows)), f"``{command}``."]
     return "\n\n".join(parts)
+
+
+def challenges() -> str:
+    """Scores of methods on data that gets harder, with 95 % intervals over seeds."""
+    parts = []
+    for path in sorted((RESULTS / "challenges").glob("*/results.jsonl")):
+        rows, _ = read_rows(path)
+        for result in build_results(rows):
+            lines = [["method", *(text for _, text in result.difficulties)]]
+            for curve in result.curves:
+                bound = " (upper bound)" if curve.upper_bound else ""
+                points = [curve.at(place) for place in range(len(result.difficulties))]
+                lines.append([f"`{curve.method}`{bound}", *map(point_text, points)])
+            title, axis = result.challenge.title, result.challenge.axis
+            score = TITLES.get(result.headline, "seconds an image")
+            parts += [f"*{title}*, {score} by {axis}:", rst(lines)]
+        command = (path.parent / "command.txt").read_text().strip()
+        n_seeds = max(
+            point.n_seeds for r in build_results(rows) for c in r.curves for point in c.points
+        )
+        machine = rows[0]["machine"]
+        parts.append(f"``{command}``, {n_seeds} seeds, {machine['cpu']}, {machine['cores']} cores.")
+    return "\n\n".join(parts)
+
+
+def point_text(point: CurvePoint | None) -> str:
+    """Score with its interval."""
+    if point is None:
+        return "failed"
+    text = f"{point.value:.3f}"
+    return text + " [{:.3f}, {:.3f}]".format(*point.interval) if point.interval else text
 
 
 def spread(values: list[float]) -> str:
@@ -441,6 +473,7 @@ def outputs() -> dict[Path, str]:
         ROOT / "docs" / "_generated" / "scribbles.rst": scribbles() + "\n",
         ROOT / "docs" / "_generated" / "interactive.rst": interactive() + "\n",
         ROOT / "docs" / "_generated" / "superpixels.rst": superpixels() + "\n",
+        ROOT / "docs" / "_generated" / "challenges.rst": challenges() + "\n",
         ROOT / "docs" / "_generated" / "camvid.rst": training("camvid", CAMVID) + "\n",
         ROOT / "docs" / "_generated" / "nuclei.rst": training("nuclei", NUCLEI) + "\n",
         ROOT / "docs" / "_generated" / "coco128.rst": training("coco128", COCO128) + "\n",

@@ -357,11 +357,18 @@ def bench(
         str | None, typer.Option(help="Address of a dask scheduler to run on.")
     ] = None,
     retry_failed: Annotated[bool, typer.Option(help="Run failed cells again.")] = False,
+    challenge: Annotated[
+        str | None,
+        typer.Option(
+            help="Make the data harder step by step: few_labels, domain, scale, overlap, noise, "
+            "blur, speed, semantics, several of them, or `all`. On `shapes` if there is no --data."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare methods on the same images, and write a report."""
+    from segalgos.bench import challenges, runner, suite
     from segalgos.bench import report as report_room
-    from segalgos.bench import runner, suite
 
     learn = _seconds(budget, "--budget")
     limits = runner.Limits(
@@ -370,22 +377,21 @@ def bench(
     )
     try:
         chosen = suite.parse_methods(methods)
+        posed = challenges.parse_challenges(challenge) if challenge is not None else []
+        data = "shapes" if posed and data is None else data
         choices = suite.parse_data(data, str(root) if root else None)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    cells, left_out = suite.make_cells(
-        chosen,
-        choices,
-        seeds=seeds,
-        budget=learn,
-        split=split,
-        tune=tune,
-        max_images=max_images,
-    )
+    how = {"seeds": seeds, "budget": learn, "split": split, "tune": tune, "max_images": max_images}
+    if posed:
+        cells, left_out = challenges.make_challenge_cells(posed, chosen, choices, **how)
+    else:
+        cells, left_out = suite.make_cells(chosen, choices, **how)
     for line in left_out:
         say(f"left out: {line}")
     if not cells:
-        raise ValueError("bench: no method fits the data: choose others with --methods.")
+        hint = " or --challenge" if posed else ""
+        raise ValueError(f"bench: no method fits the data: choose others with --methods{hint}.")
     rows = _run_with_progress(runner, cells, out, limits, cluster, retry_failed)
     path = report_room.write_report(out)
     failed = [row for row in rows if row["status"] != "ok"]

@@ -112,6 +112,7 @@ def test_segment_writes_many_into_a_folder_and_goes_on_after_a_bad_one(run, phot
         (["bench", "--data", "nowhere"], 2, "neither a data set"),
         (["bench", "--methods", "magic"], 2, "no segmenter is called 'magic'"),
         (["bench", "--budget", "soon"], 2, "write a time like 20s"),
+        (["bench", "--challenge", "nois"], 2, "did you mean 'noise'"),
         (["bench", "--memory-limit", "-1GB"], 2, "write a size like"),
         (["report", "nowhere"], 4, "nowhere"),
         (["convert", "photo.jpg", "x.png"], 4, "colour picture"),

@@ -78,6 +78,22 @@ def thin(dataset: Dataset, n: int | None) -> Dataset:
     return dataset.subset(np.linspace(0, len(dataset) - 1, n).round().astype(int).tolist())
 
 
+def open_test(cell: Cell) -> Dataset:
+    """What a cell is scored on."""
+    test = thin(cell.data.load(cell.test_split), cell.max_images)
+    return thin(test, cell.step.n_images) if cell.step else test
+
+
+def open_fit(cell: Cell) -> Dataset:
+    """What a cell learns from."""
+    fit_set = thin((cell.fit_data or cell.data).load(cell.fit_split), cell.max_images)
+    if cell.step is None or cell.step.n_fit_images is None:
+        return fit_set
+    # Fewer images are always a part of more.
+    order = np.random.default_rng(cell.seed).permutation(len(fit_set))
+    return fit_set.subset(sorted(order[: cell.step.n_fit_images].tolist()))
+
+
 class Contestant:
     """A segmenter made ready for a data set: how it learns and how it segments.
 
@@ -218,7 +234,7 @@ def run(cell: Cell) -> dict[str, Any]:
     cls = cell.method.load()
     segmenter = make_segmenter(cls, cell.method.params, cell)
     traits = segmenter.traits
-    test = thin(cell.data.load(cell.test_split), cell.max_images)
+    test = open_test(cell)
     contestant = Contestant(segmenter, test)
     row: dict[str, Any] = {"classes": list(test.classes), "n_images": len(test)}
 
@@ -229,7 +245,7 @@ def run(cell: Cell) -> dict[str, Any]:
     learns = traits.needs_labels
     tunes = cell.tune and (grid or contestant.task == "contours")
     if learns or tunes:
-        fit_set = thin(cell.data.load(cell.fit_split), cell.max_images)
+        fit_set = open_fit(cell)
         if not learns:
             fit_set = thin(fit_set, N_TUNING)
         samples = parallel.map_items(fit_set.__getitem__, range(len(fit_set)))
@@ -246,7 +262,8 @@ def run(cell: Cell) -> dict[str, Any]:
 
     views = [view for view in test.views if (contestant.task, view) in SEEN]
     scorers = {view: ViewScorer(view, len(test.classes)) for view in views}
-    shown = set(np.linspace(0, len(test) - 1, min(N_PICTURES, len(test))).round().astype(int))
+    n_shown = min(1 if cell.step else N_PICTURES, len(test))
+    shown = set(np.linspace(0, len(test) - 1, n_shown).round().astype(int))
     pictures: dict[str, str] = {}
     data_name = safe_name(cell.data.label)
     predictions = f"predictions/{data_name}/{safe_name(f'{cell.method.label}-{cell.seed}')}"

@@ -25,6 +25,9 @@ from typing import Any
 import numpy as np
 
 from segalgos.bench import report_words as words
+from segalgos.bench.challenge_curves import SECONDS, Result, build_results, point_lines
+from segalgos.bench.challenges import CHALLENGES
+from segalgos.bench.report_lines import lay_out_lines, style
 from segalgos.bench.report_pictures import hides_first, write_pictures
 from segalgos.bench.report_scatter import Point, lay_out
 from segalgos.bench.statistics import (
@@ -79,7 +82,8 @@ def write_report(out_dir: str | os.PathLike) -> Path:
     Returns
     -------
     Path
-        ``report/index.html`` in it; ``results.csv`` and ``images.csv`` are beside that.
+        ``report/index.html`` in it; ``results.csv`` and ``images.csv`` are beside that, and
+        ``challenges.csv`` if there were any.
 
     Raises
     ------
@@ -107,12 +111,19 @@ def write_report(out_dir: str | os.PathLike) -> Path:
             f"write_report: {path} holds no result ({n_bad} unreadable lines): run segalgos bench "
             "first."
         )
+    plain = [row for row in rows if not _is_step(row)]
     with _replacing(out_dir / "report") as folder:
-        cells = group_cells(rows)
-        tables = build_tables(rows)
-        pictures = write_pictures(out_dir, folder, cells)
-        _write_csv(folder / "results.csv", _result_lines(cells))
-        _write_csv(folder / "images.csv", _image_lines(cells))
+        cells = group_cells(plain)
+        tables = build_tables(plain)
+        results = build_results(rows)
+        steps = group_cells(row for row in rows if _is_step(row))
+        views = {label: _view_of(own[0], results) for label, own in steps.items()}
+        pictures = write_pictures(out_dir, folder, {**cells, **steps}, only=views)
+        _write_csv(folder / "results.csv", _result_lines({**cells, **steps}))
+        _write_csv(folder / "images.csv", _image_lines({**cells, **steps}))
+        if results:
+            _write_csv(folder / "challenges.csv", point_lines(results))
+        shown = {**cells, **{f"{r.label}, {r.challenge.name}": r.rows for r in results}}
         page = _render(
             {
                 "questions": _QUESTIONS,
@@ -121,9 +132,13 @@ def write_report(out_dir: str | os.PathLike) -> Path:
                     _dataset_section(label, own, tables, pictures[label])
                     for label, own in cells.items()
                 ],
-                "failed": failed_cells(rows),
-                "run": _run_facts(cells, n_bad),
-                "words": _used_words(tables),
+                "challenges": [
+                    _challenge_section(f"challenge-{i}", result, pictures)
+                    for i, result in enumerate(results)
+                ],
+                "failed": failed_cells(plain) + failed_cells(filter(_is_step, rows)),
+                "run": _run_facts(shown, n_bad),
+                "words": _used_words(tables, results),
                 "families": _FAMILIES,
                 "n_resamples": N_RESAMPLES,
                 "fast_seconds": FAST_SECONDS,
@@ -143,13 +158,30 @@ def summary_lines(rows: Iterable[dict[str, Any]]) -> list[tuple[str, str, str]]:
     Returns
     -------
     list of (data set, view, text)
-        Three lines for each view of each data set.
+        Three lines for each view of each data set; one for each challenge.
     """
-    return [
+    rows = [row for row in rows if _is_whole(row)]
+    lines = [
         (table.dataset, table.view, f"{_QUESTIONS[answer.question]}: {_in_words(table, answer)}")
-        for table in build_tables(row for row in rows if _is_whole(row))
+        for table in build_tables(row for row in rows if not _is_step(row))
         for answer in answers(table)
     ]
+    for result in build_results(rows):
+        lines.append((result.label, result.challenge.name, _challenge_in_words(result)))
+    return lines
+
+
+def _challenge_in_words(result: Result) -> str:
+    ends = [result.difficulties[place][1] for place in (0, -1)]
+    what = words.explain(words.SCORES, result.headline).title
+    say = words.duration if result.headline == SECONDS else words.number
+    methods = []
+    for curve in result.curves:
+        values = [curve.at(place) for place in (0, len(result.difficulties) - 1)]
+        first, last = (say(point.value if point else None) for point in values)
+        bound = " (upper bound)" if curve.upper_bound else ""
+        methods.append(f"{curve.method}{bound} {first} to {last}")
+    return f"{what} from {ends[0]} to {ends[1]}: {'; '.join(methods) or 'every run failed'}"
 
 
 def _in_words(table: Table, answer: Answer) -> str:
@@ -192,6 +224,11 @@ def _is_whole(row: dict[str, Any]) -> bool:
     return True
 
 
+def _is_step(row: dict[str, Any]) -> bool:
+    """Say whether a row is of a challenge."""
+    return row.get("challenge") is not None
+
+
 def _check_row(row):
     if row["format"] != FORMAT or not isinstance(row["seed"], int):
         raise ValueError("of another format")
@@ -201,6 +238,14 @@ def _check_row(row):
     for name in _NUMBERS:
         if not (row.get(name) is None or isinstance(row[name], Real)):
             raise TypeError(name)
+    if _is_step(row):
+        if row["challenge"] not in CHALLENGES or not math.isfinite(row["difficulty"]):
+            raise ValueError("challenge")
+        if CHALLENGES[row["challenge"]].is_log and row["difficulty"] <= 0:
+            raise ValueError("difficulty")
+        for name in ("challenge_data", "difficulty_text"):
+            if not isinstance(row[name], str):
+                raise TypeError(name)
     for name in ("versions", "machine", "params", "options"):
         if not isinstance(row.get(name) or {}, dict):
             raise TypeError(name)
@@ -276,6 +321,8 @@ def _result_lines(cells):
     for dataset, own in cells.items():
         for cell in own:
             line = {"dataset": dataset, **{name: cell.get(name) for name in names}}
+            if _is_step(cell):
+                line |= {name: cell[name] for name in ("challenge", "difficulty")}
             for view, content in _views(cell):
                 for name, value in content["scores"].items():
                     if as_array(value).ndim == 0:
@@ -372,6 +419,61 @@ def _dataset_section(label, cells, tables, samples):
             if table.dataset == label
         ],
     }
+
+
+def _view_of(row, results):
+    """The view in which a row of a challenge is shown."""
+    views = (r.view for r in results if any(own["key"] == row["key"] for own in r.rows))
+    return next(views, CHALLENGES[row["challenge"]].view)
+
+
+def _challenge_section(name, result, pictures):
+    is_time = result.headline == SECONDS
+    text = words.duration if is_time else words.number
+    view = words.explain(words.VIEWS, result.view)
+    notes = [note for note in dict.fromkeys(curve.note for curve in result.curves) if note]
+    places = range(len(result.difficulties))
+    example = next((row for row in result.rows if row["status"] == "ok"), result.rows[0])
+    return {
+        "id": name,
+        "result": result,
+        "is_time": is_time,
+        "text": text,
+        "n_images": example.get("n_images"),
+        "view": view,
+        "notes": [(note, words.NOTES.get(note, "")) for note in notes],
+        "headline": words.explain(words.SCORES, result.headline),
+        "charts": [lay_out_lines(result, size) for size in ("wide", "narrow")],
+        "lines": [
+            (curve, style(result, curve.method), [curve.at(place) for place in places])
+            for curve in result.curves
+        ],
+        "gallery": _challenge_gallery(result, pictures),
+    }
+
+
+def _challenge_gallery(result, pictures):
+    """Methods, and for each difficulty its first image, its truth and what they made of it."""
+    labels = {
+        difficulty: min(
+            (row["seed"], row["dataset"]) for row in result.rows if row["difficulty"] == difficulty
+        )[1]
+        for difficulty, _ in result.difficulties
+    }
+    columns = []
+    for difficulty, text in result.difficulties:
+        label = labels[difficulty]
+        # A label may have settings behind it, where these vary.
+        found = (own for key, own in pictures.items() if f"{key} (".startswith(f"{label} ("))
+        samples = next(filter(None, found), [])
+        if samples:
+            columns.append((text, samples[0], samples[0].truths.get(result.view)))
+    methods = [
+        curve.method
+        for curve in result.curves
+        if any((curve.method, result.view) in sample.predictions for _, sample, _ in columns)
+    ]
+    return {"methods": methods, "columns": columns}
 
 
 def _view_section(name, table, samples):
@@ -501,9 +603,11 @@ def _worst(table, samples):
     return result
 
 
-def _used_words(tables):
-    views = dict.fromkeys(table.view for table in tables)
+def _used_words(tables, results):
+    shown = [*tables, *(result for result in results if result.headline != SECONDS)]
+    views = dict.fromkeys(item.view for item in shown)
     scores = dict.fromkeys(name for table in tables for s in table.standings for name in s.scores)
+    scores |= dict.fromkeys(item.headline for item in shown)
     order = [name for name in words.SCORES if name in scores]
     return {
         "views": [words.explain(words.VIEWS, view) for view in views],
@@ -524,7 +628,7 @@ def _run_facts(cells, n_bad):
         "n_failed": sum(row["status"] != "ok" for row in rows),
         "n_bad": n_bad,
         "n_methods": len({row["method"] for row in rows}),
-        "n_datasets": len(cells),
+        "n_datasets": len({row.get("challenge_data") or label for label, row in _labelled(cells)}),
         "seconds": sum(row.get("seconds") or 0 for row in rows),
         "started": (started[0], started[-1]) if started else None,
         "machines": sorted({_machine(row["machine"]) for row in rows if row.get("machine")}),
@@ -532,6 +636,10 @@ def _run_facts(cells, n_bad):
         "datasets": [_dataset_facts(label, own) for label, own in cells.items()],
         "params": _params(cells),
     }
+
+
+def _labelled(cells):
+    return [(label, row) for label, own in cells.items() for row in own]
 
 
 def _machine(machine):
@@ -552,10 +660,23 @@ def _dataset_facts(label, cells):
         "n_images": most("n_images"),
         "n_fit_images": most("n_fit_images"),
         "n_classes": max(len(cell.get("classes") or ()) for cell in cells),
-        "options": json.dumps(cells[0].get("options") or {}, ensure_ascii=False),
+        "options": _options_text(cells),
         "budget": cells[0].get("budget"),
         "seeds": ", ".join(str(seed) for seed in sorted({cell["seed"] for cell in cells})),
     }
+
+
+def _options_text(cells):
+    """Options of a data set; of a challenge all values that each one took."""
+    if not _is_step(cells[0]):
+        return json.dumps(cells[0].get("options") or {}, ensure_ascii=False)
+    values = defaultdict(list)
+    for cell in cells:
+        for name, value in (cell.get("options") or {}).items():
+            if value not in values[name]:
+                values[name].append(value)
+    shown = {name: own if len(own) > 1 else own[0] for name, own in values.items()}
+    return json.dumps(shown, ensure_ascii=False)
 
 
 def _params(cells):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,10 @@ def hides_first(classes: Any) -> bool:
 
 
 def write_pictures(
-    out_dir: Path, folder: Path, cells: dict[str, list[dict[str, Any]]]
+    out_dir: Path,
+    folder: Path,
+    cells: dict[str, list[dict[str, Any]]],
+    only: Mapping[str, str] | None = None,
 ) -> dict[str, list[SamplePictures]]:
     """Write a picture of every kept image, truth and prediction.
 
@@ -113,6 +117,8 @@ def write_pictures(
         The report's folder; pictures go to its ``pictures/``.
     cells : dict of str to list of dict
         Rows of each data set, as `segalgos.bench.statistics.group_cells` gives them.
+    only : mapping of str to str, optional
+        Data sets of which one image is enough, and the view that it is shown in.
 
     Returns
     -------
@@ -132,6 +138,8 @@ def write_pictures(
         label: _find_files(out_dir, own) if latest[own[0]["dataset"]] == label else []
         for label, own in cells.items()
     }
+    for label, view in (only or {}).items():
+        listed[label] = [_only_view(files, view) for files in listed[label][:1]]
     (folder / "pictures").mkdir()
     everything = [files for samples in listed.values() for files in samples]
     n_pictures = max(sum(map(len, everything)), 1)
@@ -139,6 +147,12 @@ def write_pictures(
     made = iter(map_items(lambda item: _draw(folder, *item, side), enumerate(everything)))
     drawn = {label: [next(made) for _ in samples] for label, samples in listed.items()}
     return {label: [sample for sample in own if sample] for label, own in drawn.items()}
+
+
+def _only_view(files: _Files, view: str) -> _Files:
+    truths = {name: path for name, path in files.truths.items() if name == view}
+    predictions = {key: path for key, path in files.predictions.items() if key[1] == view}
+    return replace(files, truths=truths, predictions=predictions)
 
 
 def _last_start(cells):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _FONT_SIZE = 12.0
-_CHARACTER = 0.56 * _FONT_SIZE  # mean width of a letter of a sans-serif face
+CHARACTER = 0.56 * _FONT_SIZE  # mean width of a letter of a sans-serif face
 _LINE_HEIGHT = 15.0
 _MARK = 6.0  # half the width of a mark
 _LONGEST = 26  # characters of a label
@@ -124,7 +124,7 @@ def lay_out(points: Sequence[Point], width: int, height: int, guide: float) -> S
     x_low, x_high = x_low - air, x_high + air
     lows = [p.interval[0] if p.interval else p.score for p in points]
     highs = [p.interval[1] if p.interval else p.score for p in points]
-    y_step, y_low, y_high = _round_range(min(lows), max(highs))
+    y_step, y_low, y_high = round_range(min(lows), max(highs))
 
     def to_x(log_seconds):
         return left + (log_seconds - x_low) / (x_high - x_low) * (right - left)
@@ -132,7 +132,7 @@ def lay_out(points: Sequence[Point], width: int, height: int, guide: float) -> S
     def to_y(score):
         return bottom - (score - y_low) / (y_high - y_low) * (bottom - top)
 
-    x_ticks = [(to_x(log), text) for log, text in _time_ticks(x_low, x_high)]
+    x_ticks = [(to_x(log), text) for log, text in time_ticks(x_low, x_high)]
     n_steps = round((y_high - y_low) / y_step)
     digits = max(1, -math.floor(math.log10(y_step) + 1e-9))
     y_values = [y_low + i * y_step for i in range(n_steps + 1)]
@@ -153,7 +153,7 @@ def lay_out(points: Sequence[Point], width: int, height: int, guide: float) -> S
     )
 
 
-def _round_range(low: float, high: float) -> tuple[float, float, float]:
+def round_range(low: float, high: float) -> tuple[float, float, float]:
     """Give a tick step of 1, 2 or 5 and the range, widened to at least three whole steps."""
     span = max(high - low, 0.02)
     power = 10.0 ** math.floor(math.log10(span / 4))
@@ -165,7 +165,7 @@ def _round_range(low: float, high: float) -> tuple[float, float, float]:
     return step, low_steps * step, high_steps * step
 
 
-def _time_ticks(low: float, high: float) -> list[tuple[float, str]]:
+def time_ticks(low: float, high: float) -> list[tuple[float, str]]:
     """Ticks at powers of ten, and at 2 and 5 times them where there is room."""
     factors = (1, 2, 5) if high - low < 2.4 else (1,)
     ticks = []
@@ -196,7 +196,7 @@ def _label(points, to_x, to_y, frame, guide):
         x, y = places[i]
         name = points[i].name
         text = name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
-        size = len(text) * _CHARACTER, _LINE_HEIGHT
+        size = len(text) * CHARACTER, _LINE_HEIGHT
         corner, distance = min(
             _candidates(x, y, *size),
             key=lambda c: _cost(c[0], size, c[1], taken, frame),

@@ -69,6 +69,7 @@ MARKS = {
 }
 
 SCORES = {
+    "predict_seconds": Word("time an image", "", lower_is_better=True),
     "covering": Word(
         "covering",
         "Each true region takes its best IoU with any region of the output; the mean of these, "

@@ -157,6 +157,21 @@ def _identity(cell: Cell) -> dict[str, Any]:
         "tune": cell.tune,
         "max_images": cell.max_images,
         "reason": "",
+        **_about_step(cell),
+    }
+
+
+def _about_step(cell: Cell) -> dict[str, Any]:
+    """What only the rows of challenges hold."""
+    if cell.step is None:
+        return {}
+    return {
+        "challenge": cell.step.challenge,
+        "challenge_data": cell.step.data,
+        "difficulty": cell.step.difficulty,
+        "difficulty_text": cell.step.shown,
+        "image_scale": cell.data.image_scale,
+        "fit_options": None if cell.fit_data is None else cell.fit_data.options,
     }
 
 

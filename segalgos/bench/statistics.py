@@ -28,6 +28,8 @@ UPPER_BOUNDS = frozenset({"oracle"})
 FAST_SECONDS = 0.1
 #: Resamples of the bootstrap.
 N_RESAMPLES = 2000
+#: Runs of one data set that differ in one of these are not compared.
+SETTINGS = ("split", "fit_split", "options", "budget", "tune", "max_images")
 _SEED = 20260101  # of the resamples: the same rows give the same report
 _LEVELS = (2.5, 97.5)  # percentiles that bound a 95 % interval
 _ROUNDING = 1e-12  # a difference as small as this is none
@@ -164,23 +166,43 @@ def group_cells(rows: Iterable[Row]) -> dict[str, list[Row]]:
         ``"other images"`` and no views.
     """
     rows = list(rows)
-    settings = [_settings(row) for row in rows]
-    seen = defaultdict(lambda: defaultdict(set))
-    for row, setting in zip(rows, settings):
-        for name, value in setting.items():
-            seen[row["dataset"]][name].add(value)
+    labels = label_runs(rows, [row["dataset"] for row in rows], SETTINGS)
     groups = defaultdict(dict)
-    for row, setting in zip(rows, settings):
-        varying = [n for n, values in seen[row["dataset"]].items() if len(values) > 1]
-        suffix = ", ".join(f"{name.replace('_', ' ')} {setting[name]}" for name in varying)
-        label = f"{row['dataset']} ({suffix})" if suffix else row["dataset"]
+    for row, label in zip(rows, labels):
         groups[label][row["method"], row["seed"]] = row
     return {label: _same_images(list(groups[label].values())) for label in sorted(groups)}
 
 
-def _settings(row):
-    names = ("split", "fit_split", "options", "budget", "tune", "max_images")
-    return {name: json.dumps(row.get(name), sort_keys=True).strip('"') for name in names}
+def label_runs(rows: Sequence[Row], names: Sequence[str], settings: Sequence[str]) -> list[str]:
+    """Tell runs of one name but with different settings apart by a suffix.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+    names : sequence of str
+        One a row.
+    settings : sequence of str
+        Fields of rows.
+
+    Returns
+    -------
+    list of str
+        One a row: its name, with those settings that vary under this name.
+    """
+    found = [
+        {name: json.dumps(row.get(name), sort_keys=True).strip('"') for name in settings}
+        for row in rows
+    ]
+    seen = defaultdict(lambda: defaultdict(set))
+    for own, setting in zip(names, found):
+        for name, value in setting.items():
+            seen[own][name].add(value)
+    labels = []
+    for own, setting in zip(names, found):
+        varying = [name for name, values in seen[own].items() if len(values) > 1]
+        suffix = ", ".join(f"{name.replace('_', ' ')} {setting[name]}" for name in varying)
+        labels.append(f"{own} ({suffix})" if suffix else own)
+    return labels
 
 
 def _same_images(cells):

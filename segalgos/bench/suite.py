@@ -21,7 +21,17 @@ from typing import Any
 from segalgos import __version__, catalog, datasets
 from segalgos.base import Segmenter
 
-__all__ = ["Cell", "DataChoice", "Method", "make_cells", "parse_data", "parse_methods"]
+__all__ = [
+    "Cell",
+    "DataChoice",
+    "Method",
+    "Step",
+    "make_cells",
+    "misfit",
+    "open_splits",
+    "parse_data",
+    "parse_methods",
+]
 
 #: Parameters that a method runs with where its defaults, the paper's, need hours on a CPU.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -114,12 +124,15 @@ class DataChoice:
     root : str, optional
     options : dict
         Further arguments of ``load``.
+    image_scale : float
+        New over old height and width of its images, by `segalgos.datasets.rescale`.
     """
 
     label: str
     name: str
     root: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    image_scale: float = 1.0
 
     def load(self, split: str) -> datasets.Dataset:
         """Open one of its splits.
@@ -132,7 +145,36 @@ class DataChoice:
         -------
         Dataset
         """
-        return datasets.load(self.name, split=split, root=self.root, **self.options)
+        dataset = datasets.load(self.name, split=split, root=self.root, **self.options)
+        return datasets.rescale(dataset, self.image_scale)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One difficulty of one of the field's challenges.
+
+    Parameters
+    ----------
+    challenge : str
+        Its name, see `segalgos.bench.challenges`.
+    data : str
+        What the data set is called without the difficulty.
+    difficulty : float
+        In the unit of the challenge.
+    shown : str
+        The same for people.
+    n_fit_images : int, optional
+        Learn from so many images only, drawn with the cell's seed.
+    n_images : int, optional
+        Score so many images only, evenly spaced.
+    """
+
+    challenge: str
+    data: str
+    difficulty: float
+    shown: str
+    n_fit_images: int | None = None
+    n_images: int | None = None
 
 
 @dataclass(frozen=True)
@@ -151,6 +193,10 @@ class Cell:
         Whether methods without learning choose a setting on the training images.
     max_images : int, optional
         Use at most so many images of each split, evenly spaced.
+    fit_data : DataChoice, optional
+        What is learned from, where that is not `data`.
+    step : Step, optional
+        The difficulty that this is a run of.
     """
 
     method: Method
@@ -161,6 +207,8 @@ class Cell:
     budget: float
     tune: bool = True
     max_images: int | None = None
+    fit_data: DataChoice | None = None
+    step: Step | None = None
 
     @property
     def key(self) -> str:
@@ -189,8 +237,9 @@ class Cell:
         -------
         Cell
         """
-        method, data = Method(**content["method"]), DataChoice(**content["data"])
-        return cls(**{**content, "method": method, "data": data})
+        parts = {"method": Method, "data": DataChoice, "fit_data": DataChoice, "step": Step}
+        made = {name: make(**content[name]) for name, make in parts.items() if content.get(name)}
+        return cls(**{**content, **made})
 
 
 #: What a run compares that names no method: one of each kind, in a few minutes.
@@ -350,24 +399,56 @@ def make_cells(
     """
     cells, left_out = [], []
     for data in choices:
-        fit_split, test_split, dataset = _open(data, split)
+        fit_split, test_split, dataset = open_splits(data, split)
         for method in methods:
-            traits = method.load().traits
-            if traits.task == "instance" and "instance" not in dataset.views:
-                left_out.append(
-                    f"{method.label} on {data.label}: it is {traits.task}, the data set has "
-                    f"{', '.join(dataset.views)}"
-                )
+            if reason := misfit(method, data, dataset):
+                left_out.append(reason)
                 continue
-            for seed in range(1 if traits.deterministic else seeds):
+            for seed in range(1 if method.load().traits.deterministic else seeds):
                 cells.append(
                     Cell(method, data, seed, fit_split, test_split, budget, tune, max_images)
                 )
     return cells, left_out
 
 
-def _open(data: DataChoice, split: str | None) -> tuple[str, str, datasets.Dataset]:
-    """Splits to learn from and to score, and the latter opened."""
+def misfit(method: Method, data: DataChoice, dataset: datasets.Dataset) -> str:
+    """Say why a method cannot be scored on a data set.
+
+    Parameters
+    ----------
+    method : Method
+    data : DataChoice
+    dataset : Dataset
+        `data`, opened.
+
+    Returns
+    -------
+    str
+        Empty if it can.
+    """
+    task = method.load().traits.task
+    if task != "instance" or "instance" in dataset.views:
+        return ""
+    return (
+        f"{method.label} on {data.label}: it is {task}, the data set has {', '.join(dataset.views)}"
+    )
+
+
+def open_splits(data: DataChoice, split: str | None) -> tuple[str, str, datasets.Dataset]:
+    """Choose the splits to learn from and to score, and open the latter.
+
+    Parameters
+    ----------
+    data : DataChoice
+    split : str or None
+        What to score; None is "test" where it exists, else "val".
+
+    Returns
+    -------
+    fit_split, test_split : str
+    dataset : Dataset
+        The one to score.
+    """
     first, last = (split, split) if split else ("test", "val")
     with contextlib.suppress(ValueError, FileNotFoundError):
         return "train", first, data.load(first)
