@@ -192,7 +192,7 @@ def challenges() -> str:
         )
         machine = rows[0]["machine"]
         parts.append(f"``{command}``, {n_seeds} seeds, {machine['cpu']}, {machine['cores']} cores.")
-    return "\n\n".join(parts)
+    return "\n\n".join(parts) or "No rows yet."
 
 
 def point_text(point: CurvePoint | None) -> str:
@@ -201,6 +201,41 @@ def point_text(point: CurvePoint | None) -> str:
         return "failed"
     text = f"{point.value:.3f}"
     return text + " [{:.3f}, {:.3f}]".format(*point.interval) if point.interval else text
+
+
+def pins() -> str:
+    """What the steps of the case study found, and what each cost."""
+    folder = RESULTS / "pins"
+    if not (folder / "results.jsonl").exists():
+        return "No rows yet."
+    rows = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+    titles = ["labelling, minutes", "learning, CPU s", "CPU s a picture"]
+    found = ["recall: small", "medium", "large", "precision", "F1", "state right"]
+    lines = [["method", *titles, *found]]
+    for row in rows:
+        scores = row["scores"]
+        values = [*scores["recall_by_size"].values()]
+        values += [scores[name] for name in ("precision", "f1", "state_right")]
+        costs = [f"{row['label_minutes']:.0f}", f"{row['fit_cpu_seconds']:.0f}"]
+        costs.append(f"{row['cpu_seconds_per_image']:.2f}")
+        shares = ["-" if value is None else f"{value:.2f}" for value in values]
+        lines.append([row["method"], *costs, *shares])
+    sizes = ", ".join(map(str, rows[0]["scores"]["n_by_size"]))
+    text = f"{rows[0]['n_images']} test pictures; {sizes} small, medium and large objects."
+    return "\n\n".join([rst(lines), text, "; ".join(f"``{row['command']}``" for row in rows) + "."])
+
+
+def inspections() -> str:
+    """Defects that the inspection reports of the case study name."""
+    path = RESULTS / "pins" / "inspections.jsonl"
+    if not path.exists():
+        return "No rows yet."
+    lines = [["objects by", "defects there", "reported", "recall", "precision"]]
+    for row in map(json.loads, path.read_text().splitlines()):
+        shares = [row["defect_recall"], row["defect_precision"]]
+        shares = ["-" if value is None else f"{value:.2f}" for value in shares]
+        lines.append([row["method"], str(row["n_defects"]), str(row["n_reported"]), *shares])
+    return rst(lines)
 
 
 def spread(values: list[float]) -> str:
@@ -474,6 +509,8 @@ def outputs() -> dict[Path, str]:
         ROOT / "docs" / "_generated" / "interactive.rst": interactive() + "\n",
         ROOT / "docs" / "_generated" / "superpixels.rst": superpixels() + "\n",
         ROOT / "docs" / "_generated" / "challenges.rst": challenges() + "\n",
+        ROOT / "docs" / "_generated" / "pins.rst": pins() + "\n",
+        ROOT / "docs" / "_generated" / "inspections.rst": inspections() + "\n",
         ROOT / "docs" / "_generated" / "camvid.rst": training("camvid", CAMVID) + "\n",
         ROOT / "docs" / "_generated" / "nuclei.rst": training("nuclei", NUCLEI) + "\n",
         ROOT / "docs" / "_generated" / "coco128.rst": training("coco128", COCO128) + "\n",

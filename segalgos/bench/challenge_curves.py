@@ -34,13 +34,13 @@ _SETTINGS = ("budget", "tune", "max_images")
 class CurvePoint:
     """One method at one difficulty.
 
-    Attributes
+    Parameters
     ----------
     place : int
         Of the difficulty among those of the result.
     value : float
         Headline score, or seconds an image: the mean over seeds, of seconds the geometric one.
-    interval : (low, high) or None
+    interval : (float, float) or None
         95 % interval of `value` over seeds, by Student's t; None for fewer than two.
     n_seeds : int
     """
@@ -55,7 +55,7 @@ class CurvePoint:
 class Curve:
     """One method over the difficulties.
 
-    Attributes
+    Parameters
     ----------
     method, note : str
         From the rows; the note says how the view was made, for instance ``"oracle"``.
@@ -88,7 +88,7 @@ class Curve:
 class Result:
     """One challenge on one data set: what its figure and its table show.
 
-    Attributes
+    Parameters
     ----------
     challenge : Challenge
     label : str

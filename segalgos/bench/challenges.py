@@ -210,8 +210,11 @@ def make_challenge_cells(
     seeds : int, default=3
         Rendered data shows other scenes with every seed, and few labels are drawn by it: there
         every method runs with every seed. Elsewhere methods without randomness run once.
-    budget, split, tune, max_images
-        As in `segalgos.bench.suite.make_cells`.
+    budget : float, default=8
+    split : str, optional
+    tune : bool, default=True
+    max_images : int, optional
+        All four as in `segalgos.bench.suite.make_cells`.
 
     Returns
     -------
