@@ -198,7 +198,7 @@ def challenges() -> str:
 def point_text(point: CurvePoint | None) -> str:
     """Score with its interval."""
     if point is None:
-        return "failed"
+        return "-"
     text = f"{point.value:.3f}"
     return text + " [{:.3f}, {:.3f}]".format(*point.interval) if point.interval else text
 

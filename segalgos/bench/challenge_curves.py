@@ -178,7 +178,12 @@ def _curves(
         if points:
             curves.append(Curve(method, note, note in UPPER_BOUNDS, points))
     sign = 1 if score == SECONDS else -1
-    return tuple(sorted(curves, key=lambda c: (c.upper_bound, sign * c.points[-1].value, c.method)))
+
+    def order(curve: Curve) -> tuple:
+        last = curve.points[-1]  # whoever came farthest first
+        return curve.upper_bound, -last.place, sign * last.value, curve.method
+
+    return tuple(sorted(curves, key=order))
 
 
 def _points(
