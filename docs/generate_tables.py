@@ -205,7 +205,7 @@ def point_text(point: CurvePoint | None) -> str:
 
 def pins() -> str:
     """What the steps of the case study found, and what each cost."""
-    folder = RESULTS / "pins"
+    folder = RESULTS / "pins" / "study"
     if not (folder / "results.jsonl").exists():
         return "No rows yet."
     rows = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
@@ -227,7 +227,7 @@ def pins() -> str:
 
 def inspections() -> str:
     """Defects that the inspection reports of the case study name."""
-    path = RESULTS / "pins" / "inspections.jsonl"
+    path = RESULTS / "pins" / "study" / "inspections.jsonl"
     if not path.exists():
         return "No rows yet."
     lines = [["objects by", "defects there", "reported", "recall", "precision"]]
