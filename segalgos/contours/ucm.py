@@ -59,7 +59,7 @@ class ContourSource(NamedTuple):
 CONTOURS: dict[str, ContourSource] = {
     "gradient": ContourSource("gradient_contours", level=16.0),
     "mpb": ContourSource("multiscale_pb", level=0.21),
-    "gpb": ContourSource("globalized_pb", level=0.55),
+    "gpb": ContourSource("globalized_pb", level=0.6),
     "structured_forest": ContourSource("structured_forest_contours", level=0.1, sigma=1.0),
     "net": ContourSource("net_contours", level=0.2),
 }
