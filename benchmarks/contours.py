@@ -74,7 +74,7 @@ KINDS = {
     "gradient": Kind(white=80.0, scales=(1.0, 0.5)),
     "mpb": Kind(white=1.0),
     "gpb": Kind(white=1.0),
-    "structured_forest": Kind(white=0.9, power=0.5),
+    "structured_forest": Kind(white=0.9, power=0.5, scales=(1.0, 0.5)),
     "net": Kind(white=1.0, power=0.5),
 }
 
