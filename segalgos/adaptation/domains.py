@@ -101,10 +101,10 @@ def check_domains(
 
 
 def _clean(segmenter: Segmenter, images: Any, name: str) -> list[NDArray]:
+    if isinstance(images, Sequence) and len(images) == 0:
+        raise ValueError(f"adapt: {name} is empty: pass at least one image.")
     if not is_batch(images, "adapt"):
         images = [images]
-    if len(images) == 0:
-        raise ValueError(f"adapt: {name} is empty: pass at least one image.")
     clean = [segmenter._clean(images[i], f"{name}[{i}]") for i in range(len(images))]
     for i, image in enumerate(clean):
         if image.shape[-1] != segmenter.n_channels_:
