@@ -141,20 +141,36 @@ def test_labelled_source_is_asked_for(method, net, target):
         segalgos.adapt(net, target[0], method=method)
 
 
-def test_nets_of_other_kinds(source, target):
-    """A margin, an auxiliary head, a module of one's own."""
-    small = {"epochs": 1, "crop_size": 32, "batch_size": 2, "random_state": 0}
-    module = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
-    made = (
-        segalgos.UNetSegmenter(base_channels=2, depth=1, **small),
-        segalgos.DDRNetSegmenter(base_channels=8, **small),
-        segalgos.NetSegmenter(module, stride=8, **small),
-    )
-    for segmenter in made:
-        segmenter.fit(source[0][:2], source[1][:2])
-        for method in ("coral", "self_training"):
-            found = adapted(segmenter, (source[0][:2], source[1][:2]), target, method)
-            assert found.predict(target[1][0]).shape == (48, 64), (segmenter, method)
+SMALL = {"epochs": 1, "crop_size": 32, "batch_size": 2, "random_state": 0}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(
+            lambda: segalgos.UNetSegmenter(base_channels=2, depth=1, **SMALL), id="margin"
+        ),
+        pytest.param(
+            lambda: segalgos.DDRNetSegmenter(base_channels=8, **SMALL),
+            id="auxiliary head",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            lambda: segalgos.NetSegmenter(
+                nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1)),
+                stride=8,
+                **SMALL,
+            ),
+            id="module",
+        ),
+    ],
+)
+def test_nets_of_other_kinds(make, source, target):
+    images, labels = source[0][:2], source[1][:2]
+    segmenter = make().fit(images, labels)
+    for method in ("coral", "self_training"):
+        found = adapted(segmenter, (images, labels), target, method)
+        assert found.predict(target[1][0]).shape == (48, 64), method
 
 
 def test_no_batch_normalisation(source, target):
