@@ -10,8 +10,8 @@ is not read.)
 
 A source model is trained once for each seed, then every method adapts that same model. No label of
 the target is read before the scores, but for the row `target_labels`: an upper bound, fine-tuned
-on those of the 30 frames. Settings are the methods' defaults, which are those of their papers,
-and were never changed by what came out here.
+on those of the 30 frames. Settings are the methods' defaults, set beforehand, and were never
+changed by what came out here.
 
 Everything resumes where it was after a kill; a row that is there is not measured again.
 """
