@@ -331,7 +331,7 @@ def test_voc_in_colours_as_cvat_writes_it(tmp_path):
         ("SegmentationObject/a.png", OBJECTS[:5], "expected one"),
         ("SegmentationClass/a.png", np.zeros(SIZE, np.uint8), "object 1 has no class"),
         ("SegmentationClass/a.png", np.full(SIZE, 99, np.uint8), "object 1 has class 99"),
-        ("ImageSets/Segmentation/train.txt", "zzz\n", r"image 1: there is no .*zzz\.png"),
+        ("ImageSets/Segmentation/train.txt", "zzz\n", r"image 1: there is no .*zzz'\.png"),
         ("ImageSets/Segmentation/train.txt", "../a\n", "image 1: there is no"),
         ("ImageSets/Segmentation/train.txt", "a\na\n", "two images are called 'a'"),
         ("labelmap.txt", "background:x::\n", r"labelmap\.txt, line 1"),
