@@ -109,19 +109,19 @@ def adapt(
 
     Notes
     -----
-    ==================  ========  ========================================================
-    method              source    what it does
-    ==================  ========  ========================================================
-    ``"batch_norm"``    no        takes batch statistics from the target (AdaBN)
-    ``"coral"``         labelled  trains with features of equal covariance (Deep CORAL); a
-                                  pixel classifier learns again from aligned features
-    ``"fourier"``       labelled  trains in the light of the target (FDA)
-    ``"entropy"``       labelled  trains to be sure of the target (ADVENT's MinEnt)
+    ===================  ========  ========================================================
+    method               source    what it does
+    ===================  ========  ========================================================
+    ``"batch_norm"``     no        takes batch statistics from the target (AdaBN)
+    ``"coral"``          labelled  trains with features of equal covariance (Deep CORAL); a
+                                   pixel classifier learns again from aligned features
+    ``"fourier"``        labelled  trains in the light of the target (FDA)
+    ``"entropy"``        labelled  trains to be sure of the target (ADVENT's MinEnt)
     ``"self_training"``  labelled  trains on mixed images that an averaged teacher labels
-                                  (DACS)
-    ``"importance"``    labelled  learns again, pixels weighed by their likeness to the
-                                  target
-    ==================  ========  ========================================================
+                                   (DACS)
+    ``"importance"``     labelled  learns again, pixels weighed by their likeness to the
+                                   target
+    ===================  ========  ========================================================
 
     Training starts from the segmenter's weights with its loss, crops, augmentation and batch
     size; layers it froze stay frozen. Every method that trains a net ends by taking the

@@ -1,12 +1,4 @@
-"""AdaBN: a network's batch statistics, taken from images of the target.
-
-References
-----------
-.. [1] Y. Li et al., "Revisiting batch normalization for practical domain adaptation",
-   ICLR workshop 2017, arXiv:1603.04779.
-.. [2] S. Schneider et al., "Improving robustness against common corruptions by covariate
-   shift adaptation", NeurIPS 2020, arXiv:2006.16971.
-"""
+"""AdaBN: a network's batch statistics, taken from images of the target."""
 
 from __future__ import annotations
 
@@ -168,6 +160,6 @@ def estimate_statistics(
             mean = means.mean(0)
             var = variances.mean(0) + (means - mean).square().mean(0)
             norm.running_mean.copy_(prior * old_mean + (1 - prior) * mean)
-            norm.running_var.copy_(prior * old_var + (1 - prior) * var)  # eq. (1) of [2]
+            norm.running_var.copy_(prior * old_var + (1 - prior) * var)  # eq. (1) of Schneider 2020
             norm.momentum = momentum
     network.eval()

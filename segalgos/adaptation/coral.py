@@ -1,10 +1,4 @@
-"""Deep CORAL: features whose second-order statistics are alike in both domains.
-
-References
-----------
-.. [1] B. Sun and K. Saenko, "Deep CORAL: correlation alignment for deep domain adaptation",
-   ECCV workshops 2016, arXiv:1607.01719.
-"""
+"""Deep CORAL: features whose second-order statistics are alike in both domains."""
 
 from __future__ import annotations
 

@@ -1,10 +1,4 @@
-"""Entropy minimisation: a network that is sure of the target as it is of the source.
-
-References
-----------
-.. [1] T.-H. Vu et al., "ADVENT: adversarial entropy minimization for domain adaptation in
-   semantic segmentation", CVPR 2019, arXiv:1811.12833.
-"""
+"""Entropy minimisation: a network that is sure of the target as it is of the source."""
 
 from __future__ import annotations
 

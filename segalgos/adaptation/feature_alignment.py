@@ -1,10 +1,4 @@
-"""CORAL: features of the source, moved and turned until they spread like those of the target.
-
-References
-----------
-.. [1] B. Sun, J. Feng and K. Saenko, "Return of frustratingly easy domain adaptation",
-   AAAI 2016, arXiv:1511.05547.
-"""
+"""CORAL: features of the source, moved and turned until they spread like those of the target."""
 
 from __future__ import annotations
 

@@ -1,10 +1,4 @@
-"""Train a fitted net further: on more images, on other ones, for other classes.
-
-References
-----------
-.. [1] J. Yosinski, J. Clune, Y. Bengio and H. Lipson, "How transferable are features in deep
-   neural networks?", NeurIPS 2014, arXiv:1411.1792.
-"""
+"""Train a fitted net further: on more images, on other ones, for other classes."""
 
 from __future__ import annotations
 

@@ -1,10 +1,4 @@
-"""FDA: images of the source with the low frequencies' amplitudes of the target.
-
-References
-----------
-.. [1] Y. Yang and S. Soatto, "FDA: Fourier domain adaptation for semantic segmentation",
-   CVPR 2020, arXiv:2004.05498.
-"""
+"""FDA: images of the source with the low frequencies' amplitudes of the target."""
 
 from __future__ import annotations
 
@@ -25,7 +19,7 @@ from segalgos.nets.standardization import LARGEST_INTENSITY
 
 __all__ = ["adapt_fourier", "charbonnier", "swap_amplitudes"]
 
-# A pixel's entropy counts by (x^2 + 0.001^2)^2: eta of [1], and what keeps the root smooth at 0.
+# A pixel's entropy counts by (x^2 + 0.001^2)^2: eta of Yang 2020, and what keeps it smooth at 0.
 ETA, SMALL = 2.0, 1e-3
 
 

@@ -1,12 +1,4 @@
-"""Importance weighting: pixels of the source that could be of the target count more.
-
-References
-----------
-.. [1] H. Shimodaira, "Improving predictive inference under covariate shift by weighting the
-   log-likelihood function", Journal of Statistical Planning and Inference 90, 2000.
-.. [2] S. Bickel, M. Brückner and T. Scheffer, "Discriminative learning under covariate shift",
-   JMLR 10, 2009.
-"""
+"""Importance weighting: pixels of the source that could be of the target count more."""
 
 from __future__ import annotations
 

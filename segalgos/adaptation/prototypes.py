@@ -1,12 +1,4 @@
-"""A last layer made of prototypes: few-shot learning without training.
-
-References
-----------
-.. [1] J. Snell, K. Swersky and R. Zemel, "Prototypical networks for few-shot learning",
-   NeurIPS 2017, arXiv:1703.05175.
-.. [2] H. Qi, M. Brown and D. G. Lowe, "Low-shot learning with imprinted weights", CVPR 2018,
-   arXiv:1712.07136.
-"""
+"""A last layer made of prototypes: few-shot learning without training."""
 
 from __future__ import annotations
 

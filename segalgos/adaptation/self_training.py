@@ -1,14 +1,4 @@
-"""Self-training: a network learns from what its own running average finds in the target.
-
-References
-----------
-.. [1] W. Tranheden et al., "DACS: domain adaptation via cross-domain mixed sampling",
-   WACV 2021, arXiv:2007.08702.
-.. [2] V. Olsson et al., "ClassMix: segmentation-based data augmentation for semi-supervised
-   learning", WACV 2021, arXiv:2007.07936.
-.. [3] A. Tarvainen and H. Valpola, "Mean teachers are better role models", NeurIPS 2017,
-   arXiv:1703.01780.
-"""
+"""Self-training: a network learns from what its own running average finds in the target."""
 
 from __future__ import annotations
 
