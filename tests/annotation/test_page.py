@@ -81,6 +81,7 @@ def page(running, browser):
 def open_image(page, name):
     page.run(f"[...document.querySelectorAll('.picture')].find((p) => p.title == {name!r}).click()")
     page.wait(f"document.querySelector('.picture[aria-selected=true]')?.title == {name!r}")
+    page.wait("!document.body.classList.contains('opening')")
     page.wait("document.getElementById('place').textContent.includes('×')")
 
 

@@ -75,24 +75,27 @@ export function takeRow(row) {
 
 let opening = 0;
 
+// Until the image is there nothing can be drawn: it would be meant for the one that is still seen.
+function showOpening(on) {
+  state.opening = on;
+  document.body.classList.toggle("opening", on);
+}
+
 export async function openImage(id, { keepView = false } = {}) {
   const mine = ++opening;
-  let answer;
+  showOpening(true);
   try {
-    answer = await get(`/api/images/${id}`);
+    if (!keepView) await queue; // what was drawn on the one before is saved first
+    const answer = await get(`/api/images/${id}`);
+    if (mine === opening) takeImage(id, answer, keepView); // or another one was asked for meanwhile
   } catch (error) {
-    if (mine !== opening) return;
-    const row = state.images.find((one) => one.id === id);
-    state.open = null;
-    state.items.clear();
-    state.selected = null;
-    state.forest = null;
-    state.broken = { id, name: row?.name ?? "", error: error.message };
-    if (row) row.error = error.message;
-    tell("open", "items", "selection", "images", "forest");
-    return;
+    if (mine === opening) takeBroken(id, error);
+  } finally {
+    if (mine === opening) showOpening(false);
   }
-  if (mine !== opening) return; // another one was asked for meanwhile
+}
+
+function takeImage(id, answer, keepView) {
   state.broken = null;
   state.open = { ...answer, id };
   delete state.open.items;
@@ -102,6 +105,17 @@ export async function openImage(id, { keepView = false } = {}) {
   if (!state.items.has(state.selected) || !keepView) state.selected = null;
   takeRow(answer.image);
   tell(keepView ? "reopened" : "open", "items", "selection", "forest");
+}
+
+function takeBroken(id, error) {
+  const row = state.images.find((one) => one.id === id);
+  state.open = null;
+  state.items.clear();
+  state.selected = null;
+  state.forest = null;
+  state.broken = { id, name: row?.name ?? "", error: error.message };
+  if (row) row.error = error.message;
+  tell("open", "items", "selection", "images", "forest");
 }
 
 // Asks for a change; gives the answer, or null if it was refused.

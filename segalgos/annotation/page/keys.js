@@ -65,7 +65,7 @@ function moveCursor(event) {
 let pressed = false;
 
 function pressAtCursor(event) {
-  if (!view.cursor) return;
+  if (!view.cursor || state.opening) return;
   const drawn = !["click", "polygon", "select"].includes(state.tool);
   if (pressed || !drawn) {
     if (!drawn) press(view.cursor, { outside: event.altKey });

@@ -5,6 +5,7 @@ export const state = {
   classes: [], // id, name, color, countable, objects
   classesRevision: 0,
   open: null, // the open image: id, height, width, levels, revision, undo, redo
+  opening: false, // whether another one is on its way
   items: new Map(), // of the open image, by id: objects and scribbles
   selected: null, // id of the object that clicks refine
   classId: null, // of the next object; 0 is background, for the forest

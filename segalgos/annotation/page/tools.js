@@ -51,7 +51,7 @@ canvas.addEventListener("contextmenu", (event) => event.preventDefault());
 
 canvas.addEventListener("pointerdown", (event) => {
   canvas.focus();
-  if (!state.open) return;
+  if (!state.open || state.opening) return;
   canvas.setPointerCapture(event.pointerId);
   const moves = event.button === 1 || state.spacePan;
   press(at(event), { outside: event.button === 2 || event.altKey, control: event.ctrlKey || event.metaKey, moves, screen: event });
