@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from segalgos.bench.user import depth_inside
 from segalgos.checks import check_int, check_label_map
 
-__all__ = ["draw_scribbles", "draw_scribbles_on"]
+__all__ = ["SHARE_OF_SIDE", "draw_scribbles", "draw_scribbles_on", "draw_through"]
 
 SHARE_OF_SIDE = 0.1  # of an image's longer side: how long a stroke is at most
 CANDIDATES = 12  # places looked at before a stroke is begun
@@ -226,6 +226,41 @@ def _draw_strokes(
             break
         hand.paint(hand.move(start))
     return hand.painted[hand.frame]
+
+
+def draw_through(
+    inside: NDArray[np.bool_],
+    place: tuple[int, int],
+    *,
+    length: int,
+    width: int,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Draw one stroke that passes a pixel, by the hand of `draw_scribbles`.
+
+    Parameters
+    ----------
+    inside : (H, W) bool
+        Where it may be.
+    place : tuple of int
+        Row and column of a pixel that is inside.
+    length : int
+        The most pixels along it.
+    width : int
+        Pixels across it, where there is room.
+    rng : Generator
+
+    Returns
+    -------
+    path : (n, 2) intp
+        The pixels that its middle passes.
+    painted : (H, W) bool
+    """
+    hand = _Hand(inside, length, width, rng)
+    origin = np.array([side.start for side in hand.frame])
+    path = hand.move(origin + place)
+    hand.paint(path)
+    return path - origin, hand.painted[hand.frame]
 
 
 class _Hand:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -141,12 +141,12 @@ def next_click(
     (3, 4, True, 3.0)
     """
     caller = "next_click"
-    truth = _check_truth(caller, truth)
+    truth = check_object(caller, truth)
     if found is None:
         found = np.zeros(truth.shape, bool)
     found = check_found(found, truth.shape, "found", caller)
     best = Click(0, 0, False, 0.0)
-    for wrong, inside in ((found & (truth == 0), False), (~found & (truth == 1), True)):
+    for wrong, inside in mistakes_of(truth, found):
         depth = depth_inside(wrong)
         for click in clicks:
             depth[click.row, click.column] = 0
@@ -156,7 +156,37 @@ def next_click(
     return best if best.depth > 0 else None
 
 
-def _check_truth(caller: str, truth: ArrayLike) -> NDArray[np.int32]:
+def mistakes_of(
+    truth: NDArray[np.int32], found: NDArray[np.bool_]
+) -> list[tuple[NDArray[np.bool_], bool]]:
+    """False pixels of the background, then missed ones of the object.
+
+    Parameters
+    ----------
+    truth : (H, W) int32
+    found : (H, W) bool
+
+    Returns
+    -------
+    list of ((H, W) bool, bool)
+        The pixels, and whether they belong to the object.
+    """
+    return [(found & (truth == 0), False), (~found & (truth == 1), True)]
+
+
+def check_object(caller: str, truth: ArrayLike) -> NDArray[np.int32]:
+    """Check the truth of one object.
+
+    Parameters
+    ----------
+    caller : str
+    truth : (H, W) int array_like
+        1 the object, 0 the background, -1 where nothing is known.
+
+    Returns
+    -------
+    (H, W) int32
+    """
     truth = np.asarray(truth)
     if truth.ndim != 2 or not truth.size:
         raise ValueError(
@@ -232,26 +262,66 @@ def click_along(
     --------
     segalgos.metrics.click_scores : Sum up the IoUs of many objects.
     """
-    caller = "click_along"
-    truth = _check_truth(caller, truth)
-    check_int(caller, "max_clicks", max_clicks, low=1)
-    check_int(caller, "min_clicks", min_clicks, low=0)
+    return correct_along(
+        "click_along",
+        segment,
+        next_click,
+        truth,
+        max_marks=max_clicks,
+        min_marks=min_clicks,
+        enough=enough,
+    )
+
+
+def correct_along(
+    caller: str,
+    segment: Callable[[list], ArrayLike],
+    point: Callable[[NDArray, NDArray | None, list], Any],
+    truth: ArrayLike,
+    *,
+    max_marks: int,
+    min_marks: int,
+    enough: float,
+) -> tuple[list, list[float]]:
+    """Let a simulated user correct a method, mark by mark.
+
+    Parameters
+    ----------
+    caller : str
+        For messages, in which marks are called as in its name.
+    segment : callable
+        ``segment(marks)`` gives the object's mask (H, W) bool.
+    point : callable
+        ``point(truth, found, marks)`` gives the next mark, or None if no mistake is left.
+    truth : (H, W) int array_like
+    max_marks, min_marks : int
+    enough : float
+
+    Returns
+    -------
+    marks : list
+    ious : list of float
+    """
+    what = "clicks" if caller == "click_along" else "strokes"
+    truth = check_object(caller, truth)
+    check_int(caller, f"max_{what}", max_marks, low=1)
+    check_int(caller, f"min_{what}", min_marks, low=0)
     check_real(caller, "enough", enough, low=0, high=1)
     if not (truth == 1).any():
-        raise ValueError(f"{caller}: truth has no object (1): there is nothing to click on.")
-    clicks: list[Click] = []
+        raise ValueError(f"{caller}: truth has no object (1): there is nothing to point at.")
+    marks: list = []
     ious: list[float] = []
     found = None
-    while len(clicks) < max_clicks:
-        click = next_click(truth, found, clicks)
-        if click is None:
+    while len(marks) < max_marks:
+        mark = point(truth, found, marks)
+        if mark is None:
             break
-        clicks.append(click)
-        found = check_found(segment(list(clicks)), truth.shape, "what segment gave", caller)
+        marks.append(mark)
+        found = check_found(segment(list(marks)), truth.shape, "what segment gave", caller)
         ious.append(object_iou(found, truth))
-        if ious[-1] >= enough and len(clicks) >= min_clicks:
+        if ious[-1] >= enough and len(marks) >= min_marks:
             break
-    return clicks, ious
+    return marks, ious
 
 
 def box_around(truth: ArrayLike, margin: float = 0.05) -> Prompts:
@@ -275,7 +345,7 @@ def box_around(truth: ArrayLike, margin: float = 0.05) -> Prompts:
         If an argument is not as expected, or the truth has no object.
     """
     caller = "box_around"
-    truth = _check_truth(caller, truth)
+    truth = check_object(caller, truth)
     check_real(caller, "margin", margin, low=0)
     rows, columns = np.nonzero(truth == 1)
     if not rows.size:

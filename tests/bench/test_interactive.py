@@ -46,7 +46,7 @@ def test_rows_are_whole_and_go_on(script, data, tmp_path):
         assert not list(script.run(store, ["grabcut"], contenders, data))
     rows, _ = read_rows(tmp_path / "out" / "results.jsonl")
     assert rows == json.loads(json.dumps([*first, *rest]))
-    assert len({row["key"] for row in rows}) == 3 * 2 + 1
+    assert len({row["key"] for row in rows}) == 4 * 2 + 1
     for row in rows:
         if row["contender"] == "SAM":
             assert row["status"] == "no checkpoint"
@@ -65,9 +65,9 @@ def test_the_table_invents_nothing(script):
     rows.append({"set": "grabcut", "contender": "SAM", "status": "no checkpoint"})
     titles, ours, sam = script.table(rows)
     assert len(titles) == len(ours) == len(sam)
-    assert ours == ["grabcut", "GrabCut", "2", "0.350", "0.550", "0.550",
+    assert ours == ["grabcut", "clicks", "GrabCut", "2", "0.350", "0.550", "0.550",
                     "11.00 (1 never)", "11.00 (1 never)", "0.700"]  # fmt: skip
-    assert sam[2:] == ["0"] + ["no checkpoint"] * 6
+    assert sam[3:] == ["0"] + ["no checkpoint"] * 6
 
 
 def test_the_frame_is_background_where_nobody_clicked(script):
@@ -85,7 +85,9 @@ def test_committed_rows_are_of_one_run(script):
         assert n_bad == 0
         for row in rows:
             if row["status"] == "ok":
-                assert row["settings"] == script._settings(row["contender"])
+                assert row["settings"] == script._settings(
+                    row["contender"], row.get("marks", "clicks")
+                )
 
 
 def test_sam_gets_clicks_as_they_are(script, data, monkeypatch):
@@ -104,3 +106,46 @@ def test_sam_gets_clicks_as_they_are(script, data, monkeypatch):
     assert seen == ["weights.pth"]
     assert len(row["ious"]) == len(row["clicks"]) >= 1
     assert all(0 <= iou <= 1 for iou in [*row["ious"], row["box_iou"]])
+
+
+def test_strokes_are_rows_of_their_own(script, data, tmp_path):
+    contenders = {name: script.CONTENDERS[name] for name in ("graph cut", "forest", "SAM")}
+    with Store(tmp_path / "out") as store:
+        rows = list(script.run(store, ["grabcut"], contenders, data, None, script.MARKS))
+        assert not list(script.run(store, ["grabcut"], contenders, data, None, script.MARKS))
+    assert len({row["key"] for row in rows}) == 2 * (2 * 2 + 1)
+    strokes = [row for row in rows if row.get("marks") == "strokes"]
+    assert [row["status"] for row in strokes].count("takes no strokes") == 1
+    for row in strokes:
+        if row["status"] == "ok":
+            assert len(row["ious"]) == len(row["strokes"])
+            assert row["ious"][-1] >= 0.9
+    lines = script.table(rows)
+    assert [line[:3] for line in lines[1:]] == [
+        ["grabcut", kind, name] for kind in script.MARKS for name in contenders
+    ]
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_a_nucleus_is_looked_at_through_a_window(script):
+    masks = np.zeros((4, 60, 70), bool)
+    masks[0, 0:30, 10:40] = True  # touches the border
+    masks[1, 20:26, 50:58] = True
+    masks[2, 40:48, 30:42] = True
+    masks[3, 41:44, 20:23] = True
+    image = np.arange(60 * 70, dtype=np.uint16).reshape(60, 70)
+    sample = script.datasets.Sample(image, instances=script.Instances(masks), name="a")
+    single = script.nucleus_of(sample)
+    np.testing.assert_array_equal(single.image, image[12:34, 42:66])
+    np.testing.assert_array_equal(single.labels, masks[1, 12:34, 42:66])
+    alone = script.datasets.Sample(image, instances=script.Instances(masks[:1]), name="b")
+    assert script.nucleus_of(alone) is None
+
+
+def test_only_pieces_with_a_mark_count(script):
+    found = np.zeros((9, 12), bool)
+    found[1:4, 1:4] = found[5:8, 6:9] = True
+    kept = script.pieces_with_marks(found, [script.Click(2, 2, True, 1.0)])
+    assert kept.sum() == 9
+    assert kept[2, 2]
+    assert not script.pieces_with_marks(found, [script.Click(2, 2, False, 1.0)]).any()
