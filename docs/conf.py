@@ -27,6 +27,7 @@ extensions = [
     "numpydoc",
     "myst_parser",
     "sphinx_gallery.gen_gallery",
+    "active_learning_curves",
     "api_pages",
     "from_code",
     "hierarchy_slider",
@@ -97,6 +98,7 @@ html_sidebars = {
     for page in (
         "guide",
         "choosing",
+        "active_learning",
         "contours",
         "benchmark",
         "results",

@@ -238,6 +238,23 @@ def inspections() -> str:
     return rst(lines)
 
 
+def active_learning() -> str:
+    """Images that have to be labelled, from the rows of ``benchmarks/active_learning.py``."""
+    benchmark = script("active_learning", "benchmarks")
+    rows, commands = [], []
+    for path in sorted((RESULTS / "active_learning").glob("*/results.jsonl")):
+        rows += read_rows(path)[0]
+        commands.append((path.parent / "command.txt").read_text().strip())
+    return "\n\n".join(
+        [
+            rst(benchmark.table(rows)),
+            "Settings, on images that are not scored above:",
+            rst(benchmark.table(rows, "choose")),
+            "; ".join(f"``{command}``" for command in commands) + ".",
+        ]
+    )
+
+
 def spread(values: list[float]) -> str:
     """Mean over seeds, and the standard deviation where there are several."""
     mean = f"{statistics.fmean(values):.3f}"
@@ -507,6 +524,7 @@ def outputs() -> dict[Path, str]:
         ROOT / "docs" / "_generated" / "results.rst": results + "\n",
         ROOT / "docs" / "_generated" / "scribbles.rst": scribbles() + "\n",
         ROOT / "docs" / "_generated" / "interactive.rst": interactive() + "\n",
+        ROOT / "docs" / "_generated" / "active_learning.rst": active_learning() + "\n",
         ROOT / "docs" / "_generated" / "superpixels.rst": superpixels() + "\n",
         ROOT / "docs" / "_generated" / "challenges.rst": challenges() + "\n",
         ROOT / "docs" / "_generated" / "pins.rst": pins() + "\n",

@@ -85,6 +85,12 @@ def test_pretraining(tmp_path, monkeypatch):
     assert module.labels.shape == module.scenes[1].image.shape[:2]
 
 
+def test_active_learning():
+    module = run_blocks("active_learning.md")
+    assert len(set(module.labelled)) == 4
+    assert module.unsure.shape == (48, 64)
+
+
 def test_contour_gradients():
     module = run_blocks("contour_gradients.md")
     assert module.strengths.shape == (8, 120, 160)
