@@ -387,7 +387,8 @@ def table(rows: list[dict[str, Any]], part: str = "measure") -> list[list[str]]:
             for row in here:
                 if row["method"] != ALL:
                     found.setdefault(row["method"], {})[row["seed"]] = _facts(row, full)
-            for method, by_seed in found.items():
+            for method in (method for method in TO_CHOOSE if method in found):
+                by_seed = found[method]
                 line = [name, labels, method, str(len(by_seed))]
                 lines.append(line + _cells(by_seed, found.get("random", {}), full))
     return lines
@@ -416,7 +417,8 @@ def _cells(
         }
         never = sum(np.isnan(facts[f"to {level}"]) for facts in ours.values())
         mean, half = interval(list(counted.values()))
-        text = f"{mean:.1f} ± {half:.1f}" + (f" ({never} never)" if never else "")
+        text = f"{mean:.1f}" + (f" ± {half:.1f}" if len(counted) > 1 else "")
+        text += f" ({never} never)" if never else ""
         cells.append(text)
         theirs = [np.nan_to_num(random[s][f"to {level}"], nan=random[s]["last"]) for s in both]
         gains = [theirs[k] - counted[seed] for k, seed in enumerate(both)]
