@@ -655,6 +655,7 @@ def annotate(
         ) from error
     from segalgos.annotation.project import DatasetBusyError, Project
     from segalgos.annotation.session import Session
+    from segalgos.annotation.useful_order import UsefulOrder
 
     if sam is not None and not sam.is_file():
         raise FileNotFoundError(
@@ -667,7 +668,7 @@ def annotate(
     except DatasetBusyError as error:
         raise OSError(str(error)) from error
     with project:
-        session = Session(project, sam=sam, method=method)
+        session = Session(project, sam=sam, method=method, order=UsefulOrder())
 
         def on_start(address: str) -> None:
             say(f"{len(project.images)} images; every change is saved in {out}; Ctrl-C ends it")

@@ -212,7 +212,8 @@ def propose(
         One that was fitted on what is labelled so far: a pixel classifier, a net, anything with
         ``predict_proba``. None while nothing is labelled.
     images : sequence of array_like
-        All images, labelled ones too. They are read one by one.
+        All images, labelled ones too. They are read one by one, or only counted where there are
+        `descriptors` and no segmenter.
     method : {"both", "uncertainty", "coverage", "diversity", "random"}, default="both"
         What makes an image worth labelling: that the segmenter is unsure of it and of those
         that look like it; that it is unsure of the image itself; that many look like it, and
@@ -298,7 +299,8 @@ def propose(
     check_choice(caller, "method", method, METHODS)
     check_choice(caller, "measure", measure, MEASURES)
     check_real(caller, "share", share, above=0, high=1)
-    _check_images(caller, images)
+    if descriptors is None or segmenter is not None:
+        _check_images(caller, images)
     if segmenter is None and method == "uncertainty":
         raise ValueError(
             f"{caller}: segmenter is None, but method is 'uncertainty', expected a fitted one: "

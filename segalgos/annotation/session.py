@@ -40,8 +40,9 @@ from segalgos.polygons import fill
 
 __all__ = ["Order", "Session", "in_order"]
 
-#: Gives the ids of images that are neither done nor skipped, the most useful to label first.
-Order = Callable[[Project, Pictures], Sequence[int]]
+#: Gives the ids of images that are neither done nor skipped, the most useful to label first, or
+#: None for the next in order.
+Order = Callable[[Project, Pictures], Sequence[int] | None]
 
 MAX_POINTS = 200  # strokes of one object
 _ACTIONS = ("point", "paint", "polygon", "delete", "reclass", "scribble", "accept")
@@ -246,9 +247,10 @@ class Session:
         int or None
             None if all that can be read are done or skipped.
         """
-        proposed = list(self._order(self.project, self.pictures))
+        found = self._order(self.project, self.pictures)
+        proposed = in_order(self.project, self.pictures) if found is None else list(found)
         others = [i for i in proposed if i != after]
-        if self._order is in_order:  # go on from here, and begin again at the end
+        if found is None or self._order is in_order:  # go on from here, then from the first
             others.sort(key=lambda i: (i < after, i))
         for image_id in [*others, *(i for i in proposed if i == after)]:
             try:
