@@ -104,6 +104,16 @@ def segmenter_ours(image):
     return segalgos.UCMSegmenter().predict(image)
 
 
+def forest_at_one_scale(image):
+    """Contours by the trees that come with segalgos."""
+    return segalgos.structured_forest_contours(image, scales=(1,))
+
+
+def forest_at_three_scales(image):
+    """The same at half, whole and twice the size."""
+    return segalgos.structured_forest_contours(image)
+
+
 def count_segments(_, labels):
     """Number of ids."""
     return {"segments": len(np.unique(labels))}
@@ -153,6 +163,22 @@ TASKS = [
     Task("UCM from contours", strengths, UCM, share_of_contours, {"higra": (1, 2)}, SIZES),
     Task(
         "UCMSegmenter", lambda image: image, {"segalgos": segmenter_ours}, count_segments, {}, SIZES
+    ),
+    Task(
+        "structured forest at one scale",
+        lambda image: image,
+        {"segalgos": forest_at_one_scale},
+        share_of_contours,
+        {},
+        SIZES,
+    ),
+    Task(
+        "structured forest at three scales",
+        lambda image: image,
+        {"segalgos": forest_at_three_scales},
+        share_of_contours,
+        {},
+        SIZES,
     ),
     Task(
         "16 eigenvectors of pixels",
