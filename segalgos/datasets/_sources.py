@@ -151,7 +151,7 @@ def _detect(path: Path, task: str) -> str:
     found = [name for name, module in SOURCES.items() if module.find(path)]
     if path.is_dir() and folder._layout(path) and not set(found) - {"label_maps"}:
         return "label_maps" if task == "instance" and found else "folder"
-    return detect(path)
+    return detect(path, caller="check", remedy="layout= (on the command line --layout)")
 
 
 # --- formats of objects --------------------------------------------------------------------------

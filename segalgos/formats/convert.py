@@ -188,13 +188,20 @@ class Report:
         return lines
 
 
-def detect(path: str | os.PathLike) -> str:
+def detect(
+    path: str | os.PathLike,
+    *,
+    caller: str = "convert",
+    remedy: str = "source_format= (on the command line --from)",
+) -> str:
     """Find out which format something is in.
 
     Parameters
     ----------
     path : path
         A file or folder.
+    caller, remedy : str
+        Named in errors: who asks, and where the format is told.
 
     Returns
     -------
@@ -210,16 +217,13 @@ def detect(path: str | os.PathLike) -> str:
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"convert: {path} does not exist: check the path.")
+        raise FileNotFoundError(f"{caller}: {path} does not exist: check the path.")
     found = [name for name, module in SOURCES.items() if module.find(path)]
     if path.is_file() and "labelme" in found:
         return "labelme"  # every JSON file might be COCO's
     if len(found) != 1:
         what = f"may be {' or '.join(found)}" if found else "is in none of the formats"
-        raise ValueError(
-            f"convert: {path} {what}: say source_format= (on the command line --from), one of "
-            f"{', '.join(FORMATS)}."
-        )
+        raise ValueError(f"{caller}: {path} {what}: say {remedy}, one of {', '.join(FORMATS)}.")
     return found[0]
 
 

@@ -251,3 +251,11 @@ def test_flat_images_have_no_hash(dtype):
     assert hash_image(np.full((20, 30), 7, dtype)) is None
     ramp = np.linspace(0, 1 if dtype == np.float32 else np.iinfo(dtype).max, 600).reshape(20, 30)
     assert hash_image(ramp.astype(dtype)).shape == (8, 4)
+
+
+def test_an_unclear_layout_says_how_to_tell_it(tmp_path):
+    (tmp_path / "notes.txt").write_text("nothing")
+    with pytest.raises(
+        ValueError, match=r"^check: .* is in none of the formats: say layout= .*--lay"
+    ):
+        datasets.check(tmp_path)
