@@ -218,8 +218,8 @@ class ForestTrainer:
                 self._wanted = None
             try:
                 result, error = self._predict(image_id), None
-            except (ValueError, TypeError, OSError, KeyError, MemoryError) as problem:
-                result, error = None, (image_id, str(problem))
+            except Exception as problem:  # the page tells; another scribble may do better
+                result, error = None, (image_id, str(problem) or type(problem).__name__)
             with self._changed:
                 self._result, self._error = result, error
 
