@@ -460,14 +460,7 @@ class Project:
         step : Step or None
             Which one; None if there is none.
         """
-        with self._lock:
-            state = self._current(image_id, revision)
-            if not state.undo:
-                return state, None
-            step = state.undo[-1]
-            items = state.changed(step.after, step.before)
-            changed = replace(state, items=items, undo=state.undo[:-1], redo=(*state.redo, step))
-            return self._commit(image_id, changed), step
+        return self._step(image_id, revision, back=True)
 
     def redo(self, image_id: int, revision: int) -> tuple[Annotated, Step | None]:
         """Do again what was undone.
@@ -482,13 +475,19 @@ class Project:
         step : Step or None
             Which one; None if there is none.
         """
+        return self._step(image_id, revision, back=False)
+
+    def _step(self, image_id: int, revision: int, *, back: bool) -> tuple[Annotated, Step | None]:
         with self._lock:
             state = self._current(image_id, revision)
-            if not state.redo:
+            taken, other = ("undo", "redo") if back else ("redo", "undo")
+            steps = getattr(state, taken)
+            if not steps:
                 return state, None
-            step = state.redo[-1]
-            items = state.changed(step.before, step.after)
-            changed = replace(state, items=items, undo=(*state.undo, step), redo=state.redo[:-1])
+            step = steps[-1]
+            ends = (step.after, step.before) if back else (step.before, step.after)
+            lists = {taken: steps[:-1], other: (*getattr(state, other), step)}
+            changed = replace(state, items=state.changed(*ends), **lists)
             return self._commit(image_id, changed), step
 
     def set_mark(
