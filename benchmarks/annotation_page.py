@@ -28,8 +28,9 @@ from PIL import Image
 from skimage import data
 
 from segalgos.annotation.pictures import Picture
-from segalgos.annotation.project import Pointing, Project, Stroke
+from segalgos.annotation.project import Project
 from segalgos.annotation.session import Session
+from segalgos.annotation.state import Pointing, Stroke
 from segalgos.bench.cell import machine, versions
 
 OUT = Path(__file__).parent / "results" / "annotation_page.jsonl"

@@ -13,7 +13,8 @@ from scipy import ndimage
 
 from segalgos.annotation.masks import stroke_mask
 from segalgos.annotation.pictures import Picture, Pictures
-from segalgos.annotation.project import Project, Scribble
+from segalgos.annotation.project import Project
+from segalgos.annotation.state import Scribble
 
 __all__ = ["ForestResult", "ForestTrainer", "make_forest", "pieces_of"]
 

@@ -21,18 +21,17 @@ from segalgos.annotation.masks import (
     union,
 )
 from segalgos.annotation.pictures import Picture, Pictures
-from segalgos.annotation.project import (
+from segalgos.annotation.project import Project, StaleError
+from segalgos.annotation.state import (
     Annotated,
     Item,
     Object,
     Pointing,
-    Project,
     Scribble,
-    StaleError,
     Stroke,
     stroke_of,
 )
-from segalgos.annotation.project import box_of as read_box
+from segalgos.annotation.state import box_of as read_box
 from segalgos.annotation.tools import METHODS, Tools, View
 from segalgos.formats._reading import expect
 from segalgos.formats.annotated import read_class

@@ -24,7 +24,7 @@ from segalgos.annotation.masks import (
     stroke_mask,
 )
 from segalgos.annotation.pictures import Picture
-from segalgos.annotation.project import Pointing
+from segalgos.annotation.state import Pointing
 
 __all__ = ["METHODS", "Tools", "View", "choose_window"]
 

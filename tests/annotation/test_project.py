@@ -9,15 +9,8 @@ from PIL import Image
 
 from segalgos import rle
 from segalgos.annotation import project as room
-from segalgos.annotation.project import (
-    DatasetBusyError,
-    Object,
-    Pointing,
-    Project,
-    Scribble,
-    StaleError,
-    Stroke,
-)
+from segalgos.annotation.project import DatasetBusyError, Project, StaleError
+from segalgos.annotation.state import Object, Pointing, Scribble, Stroke
 from segalgos.formats.annotated import ClassInfo
 
 SIZE = (120, 160)

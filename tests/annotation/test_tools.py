@@ -5,7 +5,7 @@ import pytest
 
 from segalgos.annotation.masks import window_of
 from segalgos.annotation.pictures import Picture
-from segalgos.annotation.project import Pointing, Stroke
+from segalgos.annotation.state import Pointing, Stroke
 from segalgos.annotation.tools import FINE_PIXELS, Tools, choose_window
 
 
