@@ -20,7 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from segalgos import catalog, files
-from segalgos.cli_annotate import annotate
+from segalgos.cli_annotate import add_command as add_annotate
 from segalgos.cli_data import data_app, place_of
 from segalgos.cli_eval import eval_app
 from segalgos.console import (
@@ -620,7 +620,7 @@ def convert(
         raise typer.Exit(PARTIAL)
 
 
-app.command()(annotate)
+add_annotate(app)
 
 
 @app.command()

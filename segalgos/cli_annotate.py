@@ -10,7 +10,17 @@ import typer
 
 from segalgos.console import emit, say
 
-__all__ = ["annotate"]
+__all__ = ["add_command"]
+
+
+def add_command(app: typer.Typer) -> None:
+    """Add ``annotate``.
+
+    Parameters
+    ----------
+    app : typer.Typer
+    """
+    app.command()(annotate)
 
 
 def annotate(

@@ -183,6 +183,16 @@ class Annotated:
 
 
 def state_content(state: Annotated) -> dict[str, Any]:
+    """Make what the file of an image holds, of what JSON knows.
+
+    Parameters
+    ----------
+    state : Annotated
+
+    Returns
+    -------
+    dict
+    """
     codes: dict[int, str] = {}
 
     def plain(item: Item) -> dict[str, Any]:
@@ -229,6 +239,21 @@ def _plain_stroke(stroke: Stroke) -> dict[str, Any]:
 
 
 def read_state(path: Path) -> Annotated:
+    """Read the file of an image, and check all of it.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    Annotated
+
+    Raises
+    ------
+    ValueError, OSError
+        If it is damaged, or cannot be read.
+    """
     where = f"annotated: {path}"
     content = annotated.read_annotation(path)
     size = content["size"]
