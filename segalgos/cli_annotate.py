@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -84,3 +86,8 @@ def annotate(
 
         server.serve(session, server.open_socket(port), server.new_token(), on_start)
     say(f"ended; everything is saved in {out}")
+    if threading.active_count() > 1:
+        # What still compiles or learns cannot be stopped, and crashes if Python ends beneath it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)

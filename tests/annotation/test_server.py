@@ -360,13 +360,14 @@ def start(tmp_path, images):
     """``start()``: a running server and its address."""
     processes = []
 
-    def start_():
+    def start_(**environment):
         command = [sys.executable, "-m", "segalgos", "annotate", str(images), "--no-browser"]
         process = subprocess.Popen(
             [*command, "--out", str(tmp_path / "dataset"), "--classes", "disc"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            env={**os.environ, **environment},
         )
         processes.append(process)
         return process, process.stdout.readline().strip()
@@ -418,6 +419,15 @@ def test_ctrl_c_ends_cleanly_and_the_port_is_on_this_computer_alone(start):
     )
     assert second.returncode == 4
     assert "another program is working" in second.stderr
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
+    assert "everything is saved" in process.stderr.read()
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1.0, 3.0])
+def test_ctrl_c_while_kernels_compile_ends_cleanly(start, tmp_path, seconds):
+    process, _ = start(NUMBA_CACHE_DIR=str(tmp_path / "empty"))
+    time.sleep(seconds)
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 0
     assert "everything is saved" in process.stderr.read()
