@@ -14,6 +14,7 @@ from scipy import ndimage
 from segalgos.annotation.masks import stroke_mask
 from segalgos.annotation.pictures import Picture, Pictures
 from segalgos.annotation.project import Project
+from segalgos.annotation.proposals import uncertainty_of
 from segalgos.annotation.state import Scribble
 
 __all__ = ["ForestResult", "ForestTrainer", "make_forest", "pieces_of"]
@@ -232,14 +233,13 @@ class ForestTrainer:
             return None
         proba = self._learned.segmenter.predict_proba(picture.levels[level])
         classes = self._learned.segmenter.classes_
-        unsure = -(proba * np.log(np.maximum(proba, 1e-9))).sum(axis=-1) / np.log(proba.shape[-1])
         version = self._result.version + 1 if self._result else 1
         return ForestResult(
             image_id,
             version,
             level,
             classes[proba.argmax(axis=-1)].astype(np.int32),
-            (255 * unsure.clip(0, 1)).astype(np.uint8),
+            (255 * uncertainty_of(proba)).astype(np.uint8),
         )
 
     def _learn(self, image_id: int) -> bool:

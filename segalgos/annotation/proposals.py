@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state
 from segalgos.checks import check_choice, check_image, check_int, check_real, is_batch
 from segalgos.pixels.features import pixel_features
 
-__all__ = ["MEASURES", "METHODS", "describe_images", "propose", "uncertainty_map"]
+__all__ = ["MEASURES", "METHODS", "describe_images", "propose", "uncertainty_map", "uncertainty_of"]
 
 METHODS = ("both", "uncertainty", "coverage", "diversity", "random")
 MEASURES = ("entropy", "margin", "confidence")
@@ -79,8 +79,8 @@ def uncertainty_map(segmenter: Any, images: Any, *, measure: str = "entropy") ->
     check_choice(caller, "measure", measure, MEASURES)
     _check_segmenter(caller, segmenter)
     if is_batch(images, caller):
-        return [_unsure(segmenter, image, measure) for image in images]
-    return _unsure(segmenter, images, measure)
+        return [uncertainty_of(segmenter.predict_proba(image), measure) for image in images]
+    return uncertainty_of(segmenter.predict_proba(images), measure)
 
 
 def _check_segmenter(caller: str, segmenter: Any) -> None:
@@ -91,9 +91,18 @@ def _check_segmenter(caller: str, segmenter: Any) -> None:
         )
 
 
-def _unsure(segmenter: Any, image: ArrayLike, measure: str) -> NDArray[np.float32]:
-    """Uncertainty (H, W) of one image."""
-    proba = segmenter.predict_proba(image)
+def uncertainty_of(proba: NDArray[np.floating], measure: str = "entropy") -> NDArray[np.float32]:
+    """Show where probabilities are unsure, as `uncertainty_map`.
+
+    Parameters
+    ----------
+    proba : (H, W, K) float
+    measure : {"entropy", "margin", "confidence"}, default="entropy"
+
+    Returns
+    -------
+    (H, W) float32
+    """
     n_classes = proba.shape[-1]
     if n_classes == 1:
         return np.zeros(proba.shape[:-1], np.float32)
@@ -326,7 +335,9 @@ def propose(
     unsure = np.ones(len(images))
     if method in ("both", "uncertainty") and segmenter is not None:
         for i in candidates.tolist():
-            unsure[i] = _least_sure(_unsure(segmenter, images[i], measure), share)
+            unsure[i] = _least_sure(
+                uncertainty_of(segmenter.predict_proba(images[i]), measure), share
+            )
     if method == "uncertainty":
         return candidates[np.argsort(-unsure[candidates], kind="stable")][:n]
     descriptors = _check_descriptors(caller, descriptors, images, channel_axis)
