@@ -25,6 +25,8 @@ def main() -> None:
     labels = [sample.labels for sample in samples]
     drawn = draw_scribbles_on(labels, options.strokes, random_state=options.seed)
     folder = options.out / "strokes" / "train"
+    for earlier in folder.glob("*/*.png"):
+        earlier.unlink()
     for sample, strokes in zip(samples, drawn, strict=True):
         write_image(folder / "images" / f"{sample.name}.png", sample.image)
         write_labels(folder / "masks" / f"{sample.name}.png", np.where(strokes < 0, VOID, strokes))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -143,9 +144,6 @@ def measure(
         "fit_cpu_seconds": fit_cpu_seconds,
         "cpu_seconds_per_image": spent / len(samples),
         "scores": score(predictions, [true_objects(sample) for sample in samples]),
-        "command": " ".join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "versions": {name: version(name) for name in ("segalgos", "numpy", "scikit-image")},
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     keep(options.out / "objects" / f"{method}.npz", predictions)
     add_row(options.out / "results.jsonl", row)
@@ -175,7 +173,16 @@ def kept(path: Path, n_images: int) -> list[Instances]:
 
 
 def add_row(path: Path, row: dict[str, Any]) -> None:
-    """Add a row, or put it in the place of an earlier one of the same method and seed."""
+    """Add a row, or put it in the place of an earlier one of the same method and seed.
+
+    The command that made it, the versions and the time go with it.
+    """
+    row = {
+        **row,
+        "command": " ".join(["python", Path(sys.argv[0]).name, *map(shlex.quote, sys.argv[1:])]),
+        "versions": {name: version(name) for name in ("segalgos", "numpy", "scikit-image")},
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
     rows = []
     if path.exists():
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
