@@ -170,6 +170,23 @@ def count_rows(column, rows, counts, n_below):
         n_below[b], counts[b] = total, 0
 
 
+@njit(nogil=True, cache=True)
+def largest(scores, n_below, min_leaf):
+    """The largest score that is not NaN and leaves enough rows on either side, and its place."""
+    n = scores.shape[0]
+    best, place = scores.dtype.type(-np.inf), -1
+    if min_leaf == 1:
+        for b in range(n):
+            if scores[b] > best:
+                best, place = scores[b], b
+    else:
+        for b in range(n):
+            enough = n_below[b] >= min_leaf and n_below[n] - n_below[b] >= min_leaf
+            if enough and scores[b] > best:
+                best, place = scores[b], b
+    return best, place
+
+
 @njit(nogil=True, cache=True, error_model="numpy")  # a test for zero would stop vectors
 def best_boundary(n_bins, below, n_below, min_leaf, work):
     """Find the boundary between bins that leaves the least Gini impurity.
@@ -210,16 +227,12 @@ def best_boundary(n_bins, below, n_below, min_leaf, work):
     for b in range(last):  # 0 / 0 on the outside of all rows
         other = total_weight - weights[b]
         scores[b] = (scores[b] * other + rest[b] * weights[b]) / (weights[b] * other)
-    best, place = scores.dtype.type(-np.inf), -1
-    if min_leaf == 1:
+    best, place = largest(scores[:last], n_below, min_leaf)
+    if best == np.inf:  # a side's weight was lost in the rounding of the other's: no split
         for b in range(last):
-            if scores[b] > best:
-                best, place = scores[b], b
-    else:
-        for b in range(last):
-            enough = n_below[b] >= min_leaf and n_below[last] - n_below[b] >= min_leaf
-            if enough and scores[b] > best:
-                best, place = scores[b], b
+            if scores[b] == np.inf:
+                scores[b] = -np.inf
+        best, place = largest(scores[:last], n_below, min_leaf)
     return np.float64(best), place
 
 

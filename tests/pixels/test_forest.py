@@ -288,6 +288,16 @@ def test_sample_weight_and_class_weight_reach_the_trees():
     assert forest.fit(X, y).predict(X).mean() > plain + 0.1
 
 
+@pytest.mark.parametrize("min_leaf", [1, 3])
+@pytest.mark.parametrize("seed", range(3))
+def test_weights_of_any_size_leave_importances_finite(seed, min_leaf):
+    rng = np.random.default_rng(seed)
+    X, y = rng.normal(size=(400, 4)), rng.integers(0, 3, 400)
+    weights = np.exp(rng.uniform(-35, 3, 400))  # the least are lost beside the largest
+    forest = RandomForest(10, min_samples_leaf=min_leaf, random_state=seed).fit(X, y, weights)
+    assert abs(forest.feature_importances_.sum() - 1) < 1e-9
+
+
 def test_arrays_round_trip_and_hostile_ones_are_refused():
     X, y = load_digits(return_X_y=True)
     forest = RandomForest(3, max_depth=4, random_state=0).fit(X, y)
