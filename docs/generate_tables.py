@@ -222,7 +222,8 @@ def pins() -> str:
         lines.append([row["method"], *costs, *shares])
     sizes = ", ".join(map(str, rows[0]["scores"]["n_by_size"]))
     text = f"{rows[0]['n_images']} test pictures; {sizes} small, medium and large objects."
-    return "\n\n".join([rst(lines), text, "; ".join(f"``{row['command']}``" for row in rows) + "."])
+    commands = dict.fromkeys(f"``{row['command']}``" for row in rows)
+    return "\n\n".join([rst(lines), text, "; ".join(commands) + "."])
 
 
 def inspections() -> str:
