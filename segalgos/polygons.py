@@ -110,7 +110,7 @@ def _outline(mask, join):
     nodes = np.empty((n + 2 * n_loops, 2), np.int64)
     nodes[:n] = corners
     following = np.empty(len(nodes), np.int64)
-    first = np.empty(n_loops, np.int64)  # of the outer loops
+    first, end = np.empty(n_loops, np.int64), np.empty(n_loops, np.int64)  # of the outer loops
     n_parts = 0
     n_nodes = n
     for loop in range(n_loops):
@@ -130,7 +130,7 @@ def _outline(mask, join):
             ):
                 top = k
         if twice_area > 0:
-            first[n_parts] = start
+            first[n_parts], end[n_parts] = start, stop
             n_parts += 1
             continue
         # A hole. Straight up from its first corner lies mask, and then another loop of it.
@@ -143,9 +143,7 @@ def _outline(mask, join):
         for part in range(1, n_parts):
             nearest = first[part - 1]
             least = np.int64(1) << 62
-            k = first[part - 1]
-            stop = starts[np.searchsorted(starts, k, side="right")]
-            for k in range(first[part - 1], stop):
+            for k in range(first[part - 1], end[part - 1]):
                 distance = (corners[k, 0] - corners[first[part], 0]) ** 2
                 distance += (corners[k, 1] - corners[first[part], 1]) ** 2
                 if distance < least:

@@ -116,7 +116,7 @@ def _region_numbers(parent, first):
         first[root] = min(first[root], first[i])
     roots = np.flatnonzero(parent == np.arange(n))
     numbers = np.empty(n, np.int32)
-    for k, r in enumerate(np.argsort(first[roots])):
+    for k, r in enumerate(np.argsort(first[roots], kind="mergesort")):
         numbers[roots[r]] = k
     for i in range(n):
         numbers[i] = numbers[find(parent, i)]
