@@ -5,12 +5,11 @@
 line for each order, the mean over seeds; without rows, nothing.
 """
 
-import io
 import json
 from pathlib import Path
 
 import numpy as np
-from docutils import nodes
+from figures import svg_node
 from matplotlib.figure import Figure
 from sphinx.util.docutils import SphinxDirective
 
@@ -36,10 +35,7 @@ class ActiveLearningCurves(SphinxDirective):
         rows = [row for row in rows if row["part"] == "measure"]
         if not rows:
             return []
-        drawing = io.StringIO()
-        draw(rows).savefig(drawing, format="svg")
-        svg = drawing.getvalue()
-        return [nodes.raw("", svg[svg.index("<svg") :], format="html")]
+        return [svg_node(draw(rows))]
 
 
 def draw(rows: list[dict]) -> Figure:

@@ -4,11 +4,10 @@
 ``benchmarks/training/camvid.py`` wrote it, and draws a line for each run; without rows, nothing.
 """
 
-import io
 import json
 from pathlib import Path
 
-from docutils import nodes
+from figures import svg_node
 from matplotlib.figure import Figure
 from sphinx.util.docutils import SphinxDirective
 
@@ -28,10 +27,7 @@ class LearningCurves(SphinxDirective):
         if not source.exists():
             return []
         rows = [json.loads(line) for line in source.read_text().splitlines()]
-        drawing = io.StringIO()
-        draw(rows).savefig(drawing, format="svg")
-        svg = drawing.getvalue()
-        return [nodes.raw("", svg[svg.index("<svg") :], format="html")]
+        return [svg_node(draw(rows))]
 
 
 def draw(rows: list[dict]) -> Figure:
