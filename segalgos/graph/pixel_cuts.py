@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 from scipy import linalg
+from scipy.ndimage import find_objects
 
 from segalgos.parallel import map_strips, one_blas_thread
 from segalgos.spectral._stencil import Level
@@ -146,7 +147,7 @@ def _count_links(padded, offsets, bins, begins, ends, rim, start, stop):
                     ends[max(one, two)] += weight
 
 
-def _best_threshold(graph, vector, degree, rows):
+def _best_threshold(graph, vector, degree):
     """Cut pixels in two where the normalized cut is least.
 
     Parameters
@@ -156,8 +157,6 @@ def _best_threshold(graph, vector, degree, rows):
         NaN outside the part.
     degree : (H, W) float32
         Of its pixels in its own graph.
-    rows : tuple of int
-        That the part lies in.
 
     Returns
     -------
@@ -176,12 +175,11 @@ def _best_threshold(graph, vector, degree, rows):
 
     def work(start, stop):
         begins, ends = np.zeros(n), np.zeros(n)
-        first = rows[0]
         given = graph.padded, graph.offsets, bins, begins, ends, graph.rim
-        _count_links(*given, first + start, first + stop)
+        _count_links(*given, start, stop)
         return np.stack([begins, ends])
 
-    begins, ends = sum(map_strips(work, rows[1] - rows[0], ROWS))
+    begins, ends = sum(map_strips(work, len(bins), ROWS))
     cut = np.maximum(np.cumsum(begins - ends)[:-1], 0)
     before = np.cumsum(np.bincount(bins[inside], degree[inside].astype(float), n))
     after = before[-1] - before[:-1]
@@ -194,32 +192,30 @@ def _best_threshold(graph, vector, degree, rows):
     return float(costs[best]), inside & (bins <= best)
 
 
-def _cut_part(level, vectors, part):
+def _cut_part(graph, vectors, part):
     """Cut a part (H, W) bool by the best combination of eigenvectors of the whole.
 
     Notes
     -----
     The second eigenvector of the part's own graph, as far as the given ones can express it
-    (Rayleigh and Ritz), and all thresholds of it.
+    (Rayleigh and Ritz), and all thresholds of it. Within a small part most of them are alike, so
+    that sums in single precision would decide by their rounding.
     """
-    graph, rim = level.graph, level.graph.rim
-    n_rows, n_columns = part.shape
-    occupied = np.flatnonzero(part.any(axis=1))
-    rows = int(occupied[0]), int(occupied[-1]) + 1
-    k = len(vectors)
-    x = np.zeros((k + k % 2, *level.degree.shape), np.float32)
-    core = x[:, rim : rim + n_rows, rim : rim + n_columns]
-    core[:k] = vectors * part
+    rim, k = graph.rim, len(vectors)
+    inside = np.pad(part.astype(np.float32), rim)
+    x = np.zeros((k + k % 2, *inside.shape), np.float32)
+    core = x[:, rim:-rim, rim:-rim]
+    np.multiply(vectors, part, out=core[:k])
     core[0] = part
     linked = np.zeros_like(x)
-    level.step(x, linked, inverse=x[0].copy(), rows=rows)
+    Level(graph, inside).step(x, linked)
     degree = linked[0].copy()
     flat, product = x[:k].reshape(k, -1), linked[:k].reshape(k, -1)
 
     def multiply(start, stop):
-        block = flat[:, start:stop]
+        block = flat[:, start:stop].astype(float)
         weighted = block * degree.ravel()[start:stop]
-        return np.stack([weighted @ block.T, block @ product[:, start:stop].T]).astype(float)
+        return np.stack([weighted @ block.T, block @ product[:, start:stop].T.astype(float)])
 
     gram, image = sum(map_strips(multiply, flat.shape[1], CHUNK))
     size = np.sqrt(np.diag(gram))
@@ -234,7 +230,7 @@ def _cut_part(level, vectors, part):
     weights = (axes @ turn * scale).astype(np.float32)
     vector = np.tensordot(weights, core[:k], 1)
     vector[~part] = np.nan
-    return _best_threshold(graph, vector, degree[rim : rim + n_rows, rim : rim + n_columns], rows)
+    return _best_threshold(graph, vector, degree[rim:-rim, rim:-rim])
 
 
 def recursive_segments(
@@ -265,21 +261,23 @@ def recursive_segments(
     labels = np.where(mask, 0, -1).astype(np.int32)
     most = np.inf if n_segments is None else n_segments
     limit = max_ncut if n_segments is None else np.inf
-    level = Level(graph, graph.degree())
     heap: list = []
 
     def push(name):
-        value, side = _cut_part(level, vectors, labels == name)
+        part = labels == name
+        ((rows, columns),) = find_objects(part.astype(np.int8))
+        window, theirs = graph.window(rows, columns), vectors[:, rows, columns]
+        value, side = _cut_part(window, theirs, part[rows, columns])
         if side is not None and value <= limit:
-            heapq.heappush(heap, (value, name, side))
+            heapq.heappush(heap, (value, name, side, labels[rows, columns]))
 
     with one_blas_thread():
         n = 1
         if most > 1:
             push(0)
         while heap:
-            _, name, side = heapq.heappop(heap)
-            labels[(labels == name) & ~side] = n
+            _, name, side, window = heapq.heappop(heap)
+            window[(window == name) & ~side] = n
             n += 1
             if n >= most:
                 break

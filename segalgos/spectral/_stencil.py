@@ -190,7 +190,7 @@ class Level:
         graph = coarsened(self.graph)
         return Level(graph, pooled(self.degree, self.graph.rim, graph.rim))
 
-    def step(self, x, z, scale=1.0, shift=0.0, minus=0.0, *, inverse=None, rows=None):
+    def step(self, x, z, scale=1.0, shift=0.0, minus=0.0):
         """Write ``scale * (P x - shift * x) - minus * z`` into z.
 
         Parameters
@@ -198,18 +198,12 @@ class Level:
         x, z : (k, H + 2 * r, W + 2 * r) float32
             An even number of vectors; z is changed.
         scale, shift, minus : float
-        inverse : (H + 2 * r, W + 2 * r) float32, optional
-            What sums of neighbours are multiplied by, in place of 1 / degree.
-        rows : tuple of int, optional
-            First row and that after the last; None for all.
         """
         numbers = np.float32(scale), np.float32(shift), np.float32(minus)
-        inverse = self.inverse if inverse is None else inverse
-        given = self.padded, self.offsets, self.diagonal, inverse, x, z, *numbers
-        first, last = (0, self.graph.shape[0]) if rows is None else rows
+        given = self.padded, self.offsets, self.diagonal, self.inverse, x, z, *numbers
 
         def work(start, stop):
-            _step(*given, self.graph.rim, first + start, first + stop)
+            _step(*given, self.graph.rim, start, stop)
 
-        map_strips(work, last - first, ROWS)
+        map_strips(work, self.graph.shape[0], ROWS)
         self.n_products += 1

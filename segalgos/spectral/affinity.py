@@ -73,6 +73,33 @@ class PixelGraph:
             total += self.diagonal
         return total
 
+    def window(self, rows: slice, columns: slice) -> PixelGraph:
+        """Take the graph of a window, with the ties among its pixels alone.
+
+        Parameters
+        ----------
+        rows, columns : slice
+            From where to where, within the image.
+
+        Returns
+        -------
+        PixelGraph
+            A copy.
+        """
+        rim = self.rim
+        inside = self.weights[:, rows, columns]
+        n_rows, n_columns = inside.shape[1:]
+        padded = np.zeros((len(inside), n_rows + 2 * rim, n_columns + 2 * rim), np.float32)
+        core = padded[:, rim : rim + n_rows, rim : rim + n_columns]
+        for (down, right), source, target in zip(self.offsets.tolist(), inside, core, strict=True):
+            last_row, first, last = max(0, n_rows - down), max(0, -right), max(0, n_columns - right)
+            target[:last_row, first:last] = source[:last_row, first:last]
+        diagonal = None
+        if self.diagonal is not None:
+            own = self.diagonal[rim:-rim, rim:-rim][rows, columns]
+            diagonal = np.pad(own, rim)
+        return PixelGraph(self.offsets, padded, diagonal)
+
     def to_sparse(self) -> sparse.csr_array:
         """Make the symmetric matrix of all pixels, row by row of the image.
 

@@ -77,6 +77,20 @@ def test_recursive_cuts_are_as_good_as_those_of_the_whole_graph():
         assert values[0] <= values[1] * 1.1
 
 
+def test_rounding_decides_nothing(monkeypatch):
+    """Sums over other strips of pixels, which are rounded otherwise, give the same cuts."""
+    image = transform.resize(data.coffee(), (100, 150), anti_aliasing=True)
+    mask = np.ones(image.shape[:2], bool)
+    planes = np.moveaxis(image, -1, 0).astype(np.float32).copy()
+    graph = pixel_graph(disc_offsets(5), mask, planes=planes, sigma=0.1)
+    vectors = leading_eigenvectors(graph, 32, 1e-3)[0].vectors
+    found = []
+    for chunk in (16384, 701):
+        monkeypatch.setattr(pixel_cuts, "CHUNK", chunk)
+        found.append(recursive_segments(graph, vectors, mask, 32, 0.0))
+    assert region_scores(*found)["covering"] > 0.999  # they may be named otherwise
+
+
 def cut_graph_recursively(weights, n):
     """The part with the cheapest cut, by the exact second eigenvectors."""
     from segalgos.graph._recursive_cuts import split

@@ -1,5 +1,6 @@
 """Graphs of pixels against brute force."""
 
+import dataclasses
 from itertools import pairwise
 
 import numpy as np
@@ -132,3 +133,19 @@ def test_any_number_of_threads_gives_the_same_weights():
             graph = pixel_graph(disc_offsets(5), np.ones((70, 33), bool), planes=planes)
             found.append(graph.padded)
     np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns"), [((2, 9), (3, 12)), ((0, 1), (4, 14)), ((3, 11), (5, 6))]
+)
+def test_a_window_has_the_ties_among_its_pixels(rows, columns):
+    rng = np.random.default_rng(5)
+    planes = rng.random((3, 11, 14), np.float32)
+    graph = pixel_graph(disc_offsets(3), np.ones((11, 14), bool), planes=planes, sigma=0.5)
+    graph = dataclasses.replace(graph, diagonal=graph.degree())
+    window = graph.window(slice(*rows), slice(*columns))
+    chosen = np.arange(11 * 14).reshape(11, 14)[slice(*rows), slice(*columns)].ravel()
+    expected = graph.to_sparse().toarray()[np.ix_(chosen, chosen)]
+    np.testing.assert_array_equal(window.to_sparse().toarray(), expected)
+    inside = window.degree()[window.rim :, window.rim :][: window.shape[0], : window.shape[1]]
+    np.testing.assert_allclose(inside.ravel(), expected.sum(axis=1), rtol=1e-6)
