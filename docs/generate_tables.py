@@ -326,17 +326,28 @@ COCO128 = {
 }
 
 
-def pretraining(probes: bool) -> str:
-    """Scores of nets on few labels with and without pretraining, or probes of its methods."""
+def pretraining(kind: str) -> str:
+    """Scores of nets on few labels with and without pretraining.
+
+    They are on "val", or on a "street" kept aside. "probes" and "tuning" are of methods of
+    pretraining: by probes, and by short runs.
+    """
+    module = script("pretrain_tables", "benchmarks/training")
+    tables = {
+        "val": module.table,
+        "probes": module.probe_table,
+        "tuning": module.tuning_table,
+        "street": module.street_table,
+    }
     path = RESULTS / "training" / "pretrain" / "results.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    rows = [row for row in rows if ("probes" in row) == probes and "-tune" not in row["run"]]
+    part = "tuning" if kind == "street" else kind
+    parts = ["probes" if "probes" in row else next(iter(row["scores"])) for row in rows]
+    rows = [row for row, own in zip(rows, parts, strict=True) if own == part]
     if not rows:
         return "No rows yet."
-    module = script("pretrain_tables", "benchmarks/training")
-    lines = module.probe_table(rows) if probes else module.table(rows)
-    command = "python benchmarks/training/pretrain.py"
-    return f"{rst(lines)}\n\n``{command}``; {rows[0]['machine']}."
+    command = "python benchmarks/training/pretrain.py" + " --tune" * (part == "tuning")
+    return f"{rst(tables[kind](rows))}\n\n``{command}``; {rows[0]['machine']}."
 
 
 def superpixels() -> str:
@@ -533,8 +544,10 @@ def outputs() -> dict[Path, str]:
         ROOT / "docs" / "_generated" / "camvid.rst": training("camvid", CAMVID) + "\n",
         ROOT / "docs" / "_generated" / "nuclei.rst": training("nuclei", NUCLEI) + "\n",
         ROOT / "docs" / "_generated" / "coco128.rst": training("coco128", COCO128) + "\n",
-        ROOT / "docs" / "_generated" / "pretraining.rst": pretraining(probes=False) + "\n",
-        ROOT / "docs" / "_generated" / "pretraining_probes.rst": pretraining(probes=True) + "\n",
+        ROOT / "docs" / "_generated" / "pretraining.rst": pretraining("val") + "\n",
+        ROOT / "docs" / "_generated" / "pretraining_probes.rst": pretraining("probes") + "\n",
+        ROOT / "docs" / "_generated" / "pretraining_tuning.rst": pretraining("tuning") + "\n",
+        ROOT / "docs" / "_generated" / "pretraining_street.rst": pretraining("street") + "\n",
         ROOT / "docs" / "_generated" / "adaptation.rst": adaptation() + "\n",
         ROOT / "docs" / "_generated" / "contours.rst": contours() + "\n",
         ROOT / "docs" / "_generated" / "region_methods.rst": region_methods() + "\n",

@@ -6,8 +6,8 @@ import statistics
 from typing import Any
 
 TITLES = {
-    "scratch": "37 labelled images, from scratch",
-    "self_supervised": "pretrained on 367 images without labels",
+    "scratch": "{n_labelled} labelled images, from scratch",
+    "self_supervised": "pretrained for {epochs} epochs on {n_unlabelled} images without labels",
     "imagenet": "U-Net on EfficientNet-Lite0, pretrained on ImageNet",
 }
 
@@ -29,29 +29,39 @@ def interval(values: list[float]) -> str:
     return f"{mean:+.3f} [{mean - half:+.3f}, {mean + half:+.3f}]"
 
 
+def mean_iou(row: dict[str, Any]) -> float:
+    """Mean IoU on what a row was scored on."""
+    (scores,) = row["scores"].values()
+    return scores["mean_iou"]
+
+
+def street_table(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """As `table`, of runs with ``--tune`` that have one from scratch beside them."""
+    labels = {row["run"].split("-tune")[1] for row in rows if row["net"] == "scratch"}
+    return table([row for row in rows if row["run"].split("-tune")[1] in labels])
+
+
 def table(rows: list[dict[str, Any]]) -> list[list[str]]:
     """Mean IoU and CPU time of each net, and the difference to scratch, seed by seed."""
-    lines = [
-        ["start", "net", "seeds", "mean IoU, val", "against scratch", "CPU s, pretraining", "fit"]
-    ]
-    scores = {(row["net"], row["seed"]): row["scores"]["val"]["mean_iou"] for row in rows}
+    lines = [["start", "net", "seeds", "mean IoU", "against scratch", "CPU s, pretraining", "fit"]]
+    scratch = {row["seed"]: mean_iou(row) for row in rows if row["net"] == "scratch"}
     for net, title in TITLES.items():
-        runs = [row for row in rows if row["net"] == net]
-        if not runs:
-            continue
-        seeds = [row["seed"] for row in runs if ("scratch", row["seed"]) in scores]
-        gains = [scores[net, seed] - scores["scratch", seed] for seed in seeds]
-        lines.append(
-            [
-                title,
-                f"`{runs[0]['segmenter']}`, {runs[0]['n_parameters'] / 1e6:.1f} M",
-                str(len(runs)),
-                spread([row["scores"]["val"]["mean_iou"] for row in runs]),
-                interval(gains) if gains and net != "scratch" else "-",
-                f"{statistics.fmean(row['pretraining_cpu_seconds'] for row in runs):.0f}",
-                f"{statistics.fmean(row['cpu_seconds'] for row in runs):.0f}",
-            ]
-        )
+        of_net = [row for row in rows if row["net"] == net]
+        epochs_of = [row.get("pretraining", {}).get("epochs", 0) for row in of_net]
+        for epochs in sorted(set(epochs_of)):
+            runs = [row for row, own in zip(of_net, epochs_of, strict=True) if own == epochs]
+            gains = [mean_iou(r) - scratch[r["seed"]] for r in runs if r["seed"] in scratch]
+            lines.append(
+                [
+                    title.format(epochs=epochs, **runs[0]),
+                    f"`{runs[0]['segmenter']}`, {runs[0]['n_parameters'] / 1e6:.1f} M",
+                    str(len(runs)),
+                    spread([mean_iou(row) for row in runs]),
+                    interval(gains) if gains and net != "scratch" else "-",
+                    f"{statistics.fmean(row['pretraining_cpu_seconds'] for row in runs):.0f}",
+                    f"{statistics.fmean(row['cpu_seconds'] for row in runs):.0f}",
+                ]
+            )
     return lines
 
 
@@ -71,4 +81,15 @@ def probe_table(rows: list[dict[str, Any]]) -> list[list[str]]:
                 spread(deviations, 2) if deviations else "-",
             ]
         )
+    return lines
+
+
+def tuning_table(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """Mean IoU on the sequence kept aside, by method and length of pretraining."""
+    lines = [["method", "epochs", "mean IoU", "CPU s, pretraining", "fit"]]
+    for row in (row for row in rows if row["net"] == "self_supervised" and row["seed"] == 0):
+        told = row["pretraining"]
+        seconds = row["pretraining_cpu_seconds"], row["cpu_seconds"]
+        lines.append([f"`{told['method']}`", str(told["epochs"]), f"{mean_iou(row):.3f}"])
+        lines[-1] += [f"{value:.0f}" for value in seconds]
     return lines

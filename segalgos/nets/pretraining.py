@@ -40,7 +40,7 @@ def pretrain(
     images: Any,
     *,
     encoder: Any = "resnet18",
-    method: str = "masked",
+    method: str = "dense",
     epochs: int | None = None,
     time_budget: float | None = None,
     batch_size: int = 8,
@@ -67,9 +67,9 @@ def pretrain(
         to "mit_b5". Or a segmenter of `segalgos.nets` that is not fitted, whose encoder it shall
         be; one without an encoder of its own, such as ``UNetSegmenter(padding="same")`` or
         ``DDRNetSegmenter()``, is trained up to its head. Its `pretrained` is where it starts.
-    method : {"masked", "dense"}, default="masked"
-        "masked": what squares hide is painted in. "dense": a point that is seen in two views is
-        told from others, by its surroundings.
+    method : {"dense", "masked"}, default="dense"
+        "dense": a point that is seen in two views is told from others, by its surroundings.
+        "masked": what squares hide is painted in.
     epochs : int, optional
         Times that as many pixels are seen as the images have. 100 if `time_budget` is None, too.
     time_budget : float, optional
