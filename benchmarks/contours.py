@@ -185,6 +185,12 @@ def slic_merging(
     return [hierarchy.cut(level=v) for v in values]
 
 
+def pixel_cuts(image: NDArray, values: Sequence[float], **settings: Any) -> Partitions:
+    """Normalized cuts of pixels."""
+    cuts = segalgos.NormalizedCutsSegmenter(nodes="pixels", **settings)
+    return [cuts.set_params(n_segments=int(v)).predict(image) for v in values]
+
+
 METHODS = {
     "felzenszwalb": Method(
         felzenszwalb,
@@ -213,6 +219,13 @@ METHODS = {
         geometric(1, 80, 20),
         {"n_superpixels": 250, "compactness": 20.0},
         {"n_superpixels": (250, 400), "compactness": (5.0, 10.0, 20.0, 40.0)},
+    ),
+    "pixel_cuts": Method(
+        pixel_cuts,
+        "n_segments",
+        (32, 22, 15, 10, 7, 5, 3, 2),
+        {"sigma": 7.0, "rho": 0.1},
+        {"sigma": (7.0, 20.0), "rho": (0.05, 0.1)},
     ),
 }
 

@@ -422,7 +422,7 @@ def contours() -> str:
 PUBLISHED_REGIONS = {
     "felzenszwalb": (0.61, 0.64, 0.56, 0.52, 0.57, 0.69),
     "mean_shift": (0.64, 0.68, 0.56, 0.54, 0.58, 0.66),
-    "normalized_cuts": (0.64, 0.68, 0.45, 0.45, 0.53, 0.67),
+    "pixel_cuts": (0.64, 0.68, 0.45, 0.45, 0.53, 0.67),
 }
 
 
