@@ -186,12 +186,13 @@ def challenges() -> str:
             title, axis = result.challenge.title, result.challenge.axis
             score = TITLES.get(result.headline, "seconds an image")
             parts += [f"*{title}*, {score} by {axis}:", rst(lines)]
-        command = (path.parent / "command.txt").read_text().strip()
+        commands = (path.parent / "command.txt").read_text().splitlines()
+        told = ", ".join(f"``{command}``" for command in commands)
         n_seeds = max(
             point.n_seeds for r in build_results(rows) for c in r.curves for point in c.points
         )
         machine = rows[0]["machine"]
-        parts.append(f"``{command}``, {n_seeds} seeds, {machine['cpu']}, {machine['cores']} cores.")
+        parts.append(f"{told}, {n_seeds} seeds, {machine['cpu']}, {machine['cores']} cores.")
     return "\n\n".join(parts) or "No rows yet."
 
 
