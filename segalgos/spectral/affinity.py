@@ -84,11 +84,13 @@ class PixelGraph:
         Returns
         -------
         PixelGraph
-            A copy.
+            A copy; this itself if the window is all of it.
         """
         rim = self.rim
         inside = self.weights[:, rows, columns]
         n_rows, n_columns = inside.shape[1:]
+        if (n_rows, n_columns) == self.shape:
+            return self
         padded = np.zeros((len(inside), n_rows + 2 * rim, n_columns + 2 * rim), np.float32)
         core = padded[:, rim : rim + n_rows, rim : rim + n_columns]
         for (down, right), source, target in zip(self.offsets.tolist(), inside, core, strict=True):

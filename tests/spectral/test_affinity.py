@@ -136,7 +136,8 @@ def test_any_number_of_threads_gives_the_same_weights():
 
 
 @pytest.mark.parametrize(
-    ("rows", "columns"), [((2, 9), (3, 12)), ((0, 1), (4, 14)), ((3, 11), (5, 6))]
+    ("rows", "columns"),
+    [((2, 9), (3, 12)), ((0, 1), (4, 14)), ((3, 11), (5, 6)), ((0, 11), (0, 14))],
 )
 def test_a_window_has_the_ties_among_its_pixels(rows, columns):
     rng = np.random.default_rng(5)
