@@ -7,7 +7,7 @@ from typing import Any
 
 TITLES = {
     "scratch": "{n_labelled} labelled images, from scratch",
-    "self_supervised": "pretrained for {epochs} epochs on {n_unlabelled} images without labels",
+    "self_supervised": "pretrained for {} epochs on {n_unlabelled} unlabelled images, fit for {}",
     "imagenet": "U-Net on EfficientNet-Lite0, pretrained on ImageNet",
 }
 
@@ -47,13 +47,18 @@ def table(rows: list[dict[str, Any]]) -> list[list[str]]:
     scratch = {row["seed"]: mean_iou(row) for row in rows if row["net"] == "scratch"}
     for net, title in TITLES.items():
         of_net = [row for row in rows if row["net"] == net]
-        epochs_of = [row.get("pretraining", {}).get("epochs", 0) for row in of_net]
+        epochs_of = [
+            (row["pretraining"]["epochs"], row["parameters"]["epochs"])
+            if net == "self_supervised"
+            else ()
+            for row in of_net
+        ]
         for epochs in sorted(set(epochs_of)):
             runs = [row for row, own in zip(of_net, epochs_of, strict=True) if own == epochs]
             gains = [mean_iou(r) - scratch[r["seed"]] for r in runs if r["seed"] in scratch]
             lines.append(
                 [
-                    title.format(epochs=epochs, **runs[0]),
+                    title.format(*epochs, **runs[0]),
                     f"`{runs[0]['segmenter']}`, {runs[0]['n_parameters'] / 1e6:.1f} M",
                     str(len(runs)),
                     spread([mean_iou(row) for row in runs]),
