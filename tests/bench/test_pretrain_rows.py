@@ -10,8 +10,6 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ROWS = ROOT / "benchmarks" / "results" / "training" / "pretrain" / "results.jsonl"
 TABLES = ROOT / "benchmarks" / "training" / "pretrain_tables.py"
-if not ROWS.exists():
-    pytest.skip("an installed package has no rows", allow_module_level=True)
 rows = [json.loads(line) for line in ROWS.read_text().splitlines()]
 
 
