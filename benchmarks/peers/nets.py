@@ -2,6 +2,8 @@
 
     pip install torch==2.14.1 torchvision==0.29.1 transformers==5.23.0
     python benchmarks/peers/nets.py --out FOLDER
+    SEGALGOS_DATA=DATA python benchmarks/peers/nets.py --trained RUNS --out FOLDER \\
+        --tasks 'predict trained fcn_resnet50,predict trained deeplabv3_resnet50'
 
 Both sides have the same weights and the same image of 512 x 512 pixels (scikit-image's astronaut).
 Prediction is from intensities to classes: ours by ``predict`` of a segmenter, the peer's by
@@ -15,19 +17,28 @@ training" is ours with ``precision="bfloat16"``, against the same loop in fp32.
 
 Weights are random, with statistics of norms that follow the image, so that activations have the
 size they have in trained nets: published weights are not needed to measure time.
+
+How classes agree in bfloat16 needs trained weights: scores of random ones are all but equal. With
+``--trained``, nets are taken from the folder that ``benchmarks/training/camvid.py`` has written for
+``fcn_resnet50`` and ``deeplab_resnet50``; the image is then the first of CamVid's val part, brought
+to 512 x 512 pixels.
 """
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from measure import Task, main
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from segalgos import NetSegmenter
+import segalgos
+from segalgos import NetSegmenter, datasets
 from segalgos.nets.deeplab import DeepLab
 from segalgos.nets.fcn_resnet import FCNResNet
 from segalgos.nets.segformer import SegFormer
@@ -42,21 +53,38 @@ STEPS, BATCH, CROP = 3, 4, 256
 N_CLASSES = {"fcn_resnet50": 21, "deeplabv3_resnet50": 21, "segformer_b0": 150}
 
 
-def load_image(text):
-    """The image and a small part of it."""
-    from skimage import data
+#: Names of `benchmarks/training/camvid.py`.
+TRAINED = {"fcn_resnet50": "fcn_resnet50", "deeplabv3_resnet50": "deeplab_resnet50"}
 
-    image = data.astronaut()
-    return image, image[:96, :128]
+
+class TrainedImage(NamedTuple):
+    """An image, and the folder of nets that know what it shows."""
+
+    image: np.ndarray
+    folder: Path
+
+
+def load_image(text):
+    """The image and a small part of it; with a folder of nets in place of "astronaut"."""
+    from skimage import data, transform
+
+    if text == "astronaut":
+        image = data.astronaut()
+        return image, image[:96, :128]
+    frame = datasets.load("camvid", split="val")[0].image
+    image = transform.resize(frame, (512, 512), preserve_range=True).round().astype(np.uint8)
+    return TrainedImage(image, Path(text)), TrainedImage(image[:96, :128], Path(text))
 
 
 def images(arguments):
     """Size -> what `load_image` understands."""
-    return {"512 x 512": "astronaut"}
+    found = {"512 x 512": "astronaut"}
+    return found if arguments.trained is None else found | {"CamVid": str(arguments.trained)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """This script has no options of its own."""
+    """Options of this script alone."""
+    parser.add_argument("--trained", type=Path, help="folder of nets trained on CamVid")
 
 
 # --- networks ----------------------------------------------------------------------------
@@ -81,20 +109,28 @@ def ours(name: str) -> nn.Module:
     return network.eval()
 
 
-def reference(name: str, weights: dict[str, Tensor]) -> nn.Module:
+def reference(name: str, weights: dict[str, Tensor], n_classes: int | None = None) -> nn.Module:
     """The reference's network with our weights."""
+    n_classes = n_classes or N_CLASSES[name]
     if name == "segformer_b0":
         from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
-        network = SegformerForSemanticSegmentation(SegformerConfig(num_labels=N_CLASSES[name]))
+        network = SegformerForSemanticSegmentation(SegformerConfig(num_labels=n_classes))
     else:
         import torchvision.models.segmentation as models
 
         network = getattr(models, name)(
-            weights=None, weights_backbone=None, num_classes=N_CLASSES[name], aux_loss=False
+            weights=None, weights_backbone=None, num_classes=n_classes, aux_loss=False
         )
     network.load_state_dict(weights)
     return network.eval()
+
+
+def reference_classes(network: nn.Module, x: Tensor) -> np.ndarray:
+    """Classes of a standardised image by an eager fp32 pass."""
+    torch.set_num_threads(n_threads())
+    with torch.inference_mode():
+        return logits_of(network, x).argmax(1)[0].numpy()
 
 
 def logits_of(network: nn.Module, x: Tensor) -> Tensor:
@@ -105,9 +141,9 @@ def logits_of(network: nn.Module, x: Tensor) -> Tensor:
     return F.interpolate(found, x.shape[2:], mode="bilinear", align_corners=False)
 
 
-def standardised(image: np.ndarray) -> Tensor:
+def standardised(image: np.ndarray, mean: ArrayLike = MEAN, std: ArrayLike = STD) -> Tensor:
     """(H, W, 3) intensities to a (1, 3, H, W) tensor."""
-    values = (image.astype(np.float32) - np.float32(MEAN)) / np.float32(STD)
+    values = (image.astype(np.float32) - np.float32(mean)) / np.float32(std)
     return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))[None]
 
 
@@ -136,14 +172,36 @@ class Prediction:
 
     def reference(self, inputs):
         """Predict by an eager fp32 pass."""
-        torch.set_num_threads(n_threads())
-        with torch.inference_mode():
-            logits = logits_of(inputs["reference"], standardised(inputs["image"]))
-            return logits.argmax(1)[0].numpy()
+        return reference_classes(inputs["reference"], standardised(inputs["image"]))
 
     def agreement(self, inputs, output):
         """Share of pixels with the reference's class."""
         return {"agreement": float((output == self.reference(inputs)).mean())}
+
+
+class TrainedPrediction(Prediction):
+    """Prediction of a trained network, ours in bfloat16."""
+
+    def prepare(self, source):
+        """Both networks, ready to predict, and the image."""
+        (path,) = source.folder.glob(f"{TRAINED[self.name]}-*.segalgos")
+        segmenter = segalgos.load(path).set_params(prediction_precision="bfloat16")
+        weights = segmenter.network_.state_dict()
+        return {
+            "image": source.image,
+            "ours": segmenter,
+            "reference": reference(self.name, weights, len(segmenter.classes_)),
+        }
+
+    def reference(self, inputs):
+        """Predict by an eager fp32 pass."""
+        ours = inputs["ours"]
+        x = standardised(inputs["image"], ours.mean_, ours.std_)
+        return reference_classes(inputs["reference"], x)
+
+    def exact(self, inputs):
+        """Predict by a segmenter in float32."""
+        return inputs["ours"].set_params(prediction_precision="float32").predict(inputs["image"])
 
 
 # --- training ----------------------------------------------------------------------------
@@ -236,6 +294,22 @@ def make_tasks() -> list[Task]:
                 work.agreement,
                 goals={peer: (2.0, 3.0)},
                 sizes=("512 x 512",),
+            )
+        )
+    for name in TRAINED:
+        work = TrainedPrediction(name)
+        tasks.append(
+            Task(
+                f"predict trained {name}",
+                work.prepare,
+                {
+                    "segalgos, bfloat16": work.ours,
+                    "torchvision": work.reference,
+                    "segalgos, float32": work.exact,
+                },
+                work.agreement,
+                goals={"torchvision": (2.0, 3.0)},
+                sizes=("CamVid",),
             )
         )
     for name in N_CLASSES:

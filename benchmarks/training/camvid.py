@@ -56,6 +56,15 @@ NETS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "deeplab": ("DeepLabSegmenter", {"backbone": "resnet18", "base_channels": 32}),
     "fcn": ("FCNSegmenter", {"base_channels": 16, "fc_channels": 256}),
+    # As published, too large for little time: for how prediction rounds.
+    "fcn_resnet50": (
+        "FCNSegmenter",
+        {"variant": "resnet50", "learning_rate": 1e-3, "precision": "bfloat16"},
+    ),
+    "deeplab_resnet50": (
+        "DeepLabSegmenter",
+        {"version": "v3", "output_stride": 8, "precision": "bfloat16"},
+    ),
 }
 
 TUNING_SEQUENCE = "0006R0"

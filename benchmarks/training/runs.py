@@ -11,6 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from segalgos.base import Segmenter
 from segalgos.files import atomic_path
 
@@ -33,6 +35,7 @@ def row_of(
         "history": segmenter.history_,
         "versions": {package: version(package) for package in ("segalgos", "torch", "numpy")},
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        "threads": torch.get_num_threads(),
     }
 
 

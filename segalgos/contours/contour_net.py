@@ -335,7 +335,7 @@ class ContourNet(TrainedNet, BaseEstimator):
         total = np.zeros((*size, 3), np.float32)
         for scale in self.scales:
             scaled = resize(colours, tuple(max(1, round(n * scale)) for n in size))
-            total += resize(self._answers(self.fast_network_, scaled), size)
+            total += resize(self._answers(self._fast_network(), scaled), size)
         total /= np.float32(len(self.scales))
         return _parted(total)
 

@@ -25,6 +25,7 @@ from segalgos.nets.detection.boxes import clip_boxes
 from segalgos.nets.detection.detections import Detections
 from segalgos.nets.detection.masks import paste_masks
 from segalgos.nets.detection.targets import DetectionBatch, MaskCrops, Targets
+from segalgos.nets.mixed_precision import predicting
 from segalgos.nets.net import Net
 from segalgos.nets.norm import FrozenBatchNorm2d, freeze_norms
 from segalgos.nets.prediction import THREADS_OF_A_LONE_TILE, to_tensor
@@ -286,7 +287,7 @@ class InstanceNetSegmenter(TrainedNet, Segmenter):
         chosen = rng.permutation(len(images))[:MAX_TUNING_IMAGES]
         counts = np.zeros((len(SCORES), 3), np.int64)
         for i in chosen:
-            found = self._detect(self.fast_network_, images[i])
+            found = self._detect(self._fast_network(), images[i])
             for k, t in enumerate(SCORES):
                 kept = found[found.scores >= t]
                 counts[k] += instance_counts(kept, labels[i], [TUNED_IOU])[0][0]
@@ -305,7 +306,7 @@ class InstanceNetSegmenter(TrainedNet, Segmenter):
         return tuple(max(1, math.floor(n * factor)) for n in size)
 
     def _predict(self, image, mask, prompts):
-        found = self._detect(self.fast_network_, image)
+        found = self._detect(self._fast_network(), image)
         return found[found.scores >= self.score_threshold_]
 
     def _detect(self, network: nn.Module, image: NDArray) -> Instances:
@@ -317,7 +318,7 @@ class InstanceNetSegmenter(TrainedNet, Segmenter):
         x = F.pad(x, (0, width - size[1], 0, height - size[0]))
         x = x.contiguous(memory_format=network.memory_format)
         parameter = next(network.parameters())
-        with torch.inference_mode(), threads_per_operation(THREADS_OF_A_LONE_TILE):
+        with predicting(network), threads_per_operation(THREADS_OF_A_LONE_TILE):
             found = network(x.to(parameter.device), [size])[0]
         return self._to_instances(found, image.shape[:2], size)
 

@@ -26,11 +26,15 @@ class Net(nn.Module):
     memory_format : torch.memory_format
         In which training is fastest on a CPU, as measured: wide 3x3 convolutions are fastest
         with `torch.contiguous_format`, many thin layers with `torch.channels_last`.
+    precision : {"float32", "bfloat16"}
+        Of convolutions and products of matrices in prediction, see
+        `segalgos.nets.mixed_precision.predicting`.
     """
 
     stride: int
     margin: int = 0
     memory_format: torch.memory_format = torch.contiguous_format
+    precision: str = "float32"
 
     def __init__(self):
         super().__init__()

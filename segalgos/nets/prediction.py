@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from segalgos.nets.class_map import class_map
+from segalgos.nets.mixed_precision import predicting
 from segalgos.nets.semantic_net import CoarseNet
 from segalgos.parallel import map_items
 from segalgos.torch_threads import threads_per_operation
@@ -145,7 +146,7 @@ def _activated(
 ) -> NDArray[np.float32]:
     """What `activate` makes of the logits of a window, where they are asked for: (h, w, K)."""
     device = next(network.parameters()).device
-    with torch.inference_mode():
+    with predicting(network):
         logits = network(to_tensor(window[None]).to(device))
         logits = logits[0, :, inside[0], inside[1]].float()  # (K, h, w)
         proba = logits.softmax(dim=0) if activate is None else activate(logits)
@@ -157,11 +158,12 @@ def _class_map(
 ) -> NDArray[np.integer]:
     """Index of the largest logit of a window, where it is asked for: (h, w)."""
     device = next(network.parameters()).device
-    with torch.inference_mode():
+    with predicting(network):
         x = to_tensor(window[None]).to(device)
         if isinstance(network, CoarseNet):
-            return class_map(network.coarse_scores(x)[0], network.extent(window.shape[:2]), inside)
-        logits = network(x)[0]
+            scores = network.coarse_scores(x)[0].float()
+            return class_map(scores, network.extent(window.shape[:2]), inside)
+        logits = network(x)[0].float()
         return class_map(logits, logits.shape[1:], inside)
 
 

@@ -207,13 +207,13 @@ class SemanticNetSegmenter(TrainedNet, SemanticSegmenter):
         def write(rows: slice, columns: slice, tile: NDArray[np.float32]) -> None:
             proba[rows, columns] = tile
 
-        self._for_each_tile(self.fast_network_, image, write)
+        self._for_each_tile(self._fast_network(), image, write)
         return proba
 
     def _predict(self, image, mask, prompts):
         if tuple(self.prediction_scales) != (1.0,) or self.prediction_flip:
             return self.classes_[self._predict_proba(image).argmax(axis=-1)]
-        return self._label_map(image, self.classes_, self.fast_network_)
+        return self._label_map(image, self.classes_, self._fast_network())
 
     def _label_map(
         self, image: NDArray, classes: NDArray[np.int32], network: nn.Module

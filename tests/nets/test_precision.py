@@ -1,10 +1,15 @@
-"""Training in mixed precision, by every segmenter that trains a network."""
+"""Training and prediction in mixed precision, by every segmenter that trains a network."""
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
-from segalgos import Instances
+import segalgos
+from segalgos import Instances, NetSegmenter, UNetSegmenter
 from segalgos.catalog import ENTRIES
+from segalgos.nets.fast_inference import fuse
+from segalgos.nets.mask_rcnn import MaskRCNN
 from segalgos.parallel import thread_limit
 
 TRAINED = [
@@ -46,9 +51,85 @@ def test_mixed_precision_follows_float32(name):
     assert mixed.predict(images[0]) is not None
 
 
-def test_unknown_precision():
-    from segalgos import UNetSegmenter
+def outputs(segmenter, image):
+    """Arrays of floats that a prediction is made of."""
+    if segmenter.traits.task == "semantic":
+        return [segmenter.predict_proba(image)]
+    found = segmenter._detect(segmenter._fast_network(), image)
+    return [found.masks, found.scores, found.boxes]
 
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_prediction_in_bfloat16_follows_float32(name, tmp_path):
+    cls = next(entry for entry in ENTRIES if entry.name == name).load()
+    images, labels = make_data(cls.traits.task)
+    segmenter = cls.small().set_params(epochs=15).fit(images, labels)
+    image = images[0][:57, :61]
+    exact = outputs(segmenter, image)
+    segmenter.set_params(prediction_precision="bfloat16")
+    rounded = outputs(segmenter, image)
+    assert not all(map(np.array_equal, exact, rounded))
+    if cls.traits.task == "semantic":
+        assert rounded[0].dtype == np.float32
+        np.testing.assert_allclose(rounded[0], exact[0], atol=0.06)
+        np.testing.assert_allclose(rounded[0].sum(axis=-1), 1, atol=1e-5)
+    else:
+        np.testing.assert_allclose(rounded[1][0], exact[1][0], atol=0.06)
+        np.testing.assert_allclose(rounded[2][0], exact[2][0], atol=3)
+    with thread_limit(1):
+        assert all(map(np.array_equal, outputs(segmenter, image), rounded))
+
+    segmenter.save(tmp_path / "model.segalgos")
+    loaded = segalgos.load(tmp_path / "model.segalgos")
+    assert loaded.prediction_precision == "bfloat16"
+    assert all(map(np.array_equal, outputs(loaded, image), rounded))
+
+    weights = segmenter.network_.state_dict().values()
+    assert not any(w.dtype == torch.bfloat16 for w in weights)
+    segmenter.set_params(prediction_precision="float32")
+    assert all(map(np.array_equal, outputs(segmenter, image), exact))
+
+
+def test_layers_hold_bfloat16_where_it_is_wanted():
+    network = fuse(MaskRCNN(3, 2, backbone="resnet18", base_channels=8, width=16).eval())
+    assert {w.dtype for w in network.state_dict().values()} == {torch.float32}
+    network = fuse(network, precision="bfloat16")
+    assert network.backbone.body.conv1.weight.dtype == torch.bfloat16
+    heads = {w.dtype for w in network.roi_heads.state_dict().values()}
+    assert heads == {torch.float32}  # boxes want all digits
+
+
+class ByHand(nn.Module):
+    """Uses weights of a layer beside calling it, which no rewriting can know of."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2)
+
+    def forward(self, x):
+        return self.norm(self.conv(x)) + torch.einsum(
+            "nchw,kc->nkhw", x, self.conv.weight[..., 0, 0]
+        )
+
+
+def test_a_module_that_cannot_be_rewritten_predicts_in_bfloat16_too():
     images, labels = make_data("semantic")
-    with pytest.raises(ValueError, match="precision is 'half'"):
-        UNetSegmenter.small().set_params(precision="half").fit(images, labels)
+    segmenter = NetSegmenter(ByHand(), epochs=3, random_state=0).fit(images, labels)
+    assert segmenter.fast_network_ is segmenter.network_
+    exact = segmenter.predict_proba(images[0])
+    rounded = segmenter.set_params(prediction_precision="bfloat16").predict_proba(images[0])
+    assert segmenter.network_.precision == "float32"
+    assert not np.array_equal(exact, rounded)
+    np.testing.assert_allclose(rounded, exact, atol=0.06)
+
+
+@pytest.mark.parametrize("name", ["precision", "prediction_precision"])
+def test_unknown_precision(name):
+    images, labels = make_data("semantic")
+    segmenter = UNetSegmenter.small()
+    with pytest.raises(ValueError, match=f"{name} is 'half'"):
+        segmenter.set_params(**{name: "half"}).fit(images, labels)
+    segmenter.set_params(**{name: "float32"}, epochs=1).fit(images, labels)
+    segmenter.set_params(prediction_precision="half")
+    with pytest.raises(ValueError, match="prediction_precision is 'half'"):
+        segmenter.predict(images[0])
