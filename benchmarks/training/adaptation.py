@@ -20,8 +20,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -32,7 +30,7 @@ from typing import Any
 import numpy as np
 from camvid import COMMON, NETS, class_weights
 from numpy.typing import NDArray
-from runs import teller
+from runs import machine, teller
 
 import segalgos
 from segalgos import datasets
@@ -229,7 +227,7 @@ def measure(
         "command": f"python benchmarks/training/adaptation.py --net {args.net} "
         f"--source-epochs {args.source_epochs} --epochs {args.epochs} --seeds {seed}",
         "versions": {package: version(package) for package in ("segalgos", "torch", "numpy")},
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        "machine": machine(),
     }
 
 

@@ -1,6 +1,7 @@
 """Does pretraining without labels help where labels are few? CamVid with 37 labelled images.
 
-    SEGALGOS_DATA=DATA python benchmarks/training/pretrain.py --net self_supervised --seeds 0,1,2
+    SEGALGOS_DATA=DATA python benchmarks/training/pretrain.py --net self_supervised \\
+        --segmenter segformer --seeds 0,1,2
 
 `self_supervised` is pretrained on the 367 images of the public train part without their labels,
 then fine-tuned on every tenth of them with labels, 37 in all. `scratch` is the same net with the
@@ -25,8 +26,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import platform
 import shlex
 import time
 from collections.abc import Callable
@@ -38,7 +37,7 @@ import camvid
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from runs import run_seeds, teller
+from runs import machine, run_seeds, teller
 
 import segalgos
 from segalgos import datasets
@@ -50,12 +49,18 @@ from segalgos.training.views import ViewSampler
 
 LABELLED = slice(None, None, 10)
 
-#: The net of `scratch` and `self_supervised`.
-NET: dict[str, Any] = {
-    "base_channels": 16,
-    "context_channels": 64,
-    "head_channels": 32,
-    "learning_rate": 2e-3,
+#: Nets of `scratch` and `self_supervised`; probes are of the first.
+SEGMENTERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ddrnet": (
+        "DDRNetSegmenter",
+        {
+            "base_channels": 16,
+            "context_channels": 64,
+            "head_channels": 32,
+            "learning_rate": 2e-3,
+        },
+    ),
+    "segformer": ("SegFormerSegmenter", {}),
 }
 PRETRAINING: dict[str, Any] = {
     "method": "dense",
@@ -64,6 +69,8 @@ PRETRAINING: dict[str, Any] = {
     "learning_rate": 2e-3,
     "augment": "upright",
 }
+#: What of that another net is pretrained with.
+PRETRAINING_OF: dict[str, dict[str, Any]] = {"ddrnet": {}, "segformer": {"learning_rate": 1e-3}}
 PRETRAINING_EPOCHS = 8
 #: What all nets are fine-tuned with.
 COMMON: dict[str, Any] = {
@@ -128,6 +135,12 @@ def counted(clock: CpuClock, title: str) -> Callable[[dict[str, float]], None]:
     return count
 
 
+def make_segmenter(args: argparse.Namespace, **params: Any) -> Any:
+    """The net that is compared, not yet fitted."""
+    name, own = SEGMENTERS[args.segmenter]
+    return getattr(segalgos, name)(**(own | params))
+
+
 def pretrained_encoder(
     args: argparse.Namespace, title: str, images: list, seed: int
 ) -> tuple[PretrainedEncoder, float]:
@@ -138,7 +151,7 @@ def pretrained_encoder(
         return PretrainedEncoder.load(path), clock.seconds
     encoder = pretrain(
         images,
-        encoder=segalgos.DDRNetSegmenter(**NET),
+        encoder=make_segmenter(args),
         epochs=args.pretraining_epochs,
         checkpoint=args.out / f"{title}.pretraining",
         on_epoch_end=counted(clock, f"{title} pretraining"),
@@ -176,7 +189,8 @@ def row_named(args: argparse.Namespace, name: str) -> dict[str, Any]:
 
 def title_of(args: argparse.Namespace, net: str, seed: int) -> str:
     """Name of a run."""
-    return f"{net}-seed{seed}" + ("-tune" if args.tune else "") + args.label
+    named = net if args.segmenter == "ddrnet" or net == "imagenet" else f"{net}-{args.segmenter}"
+    return f"{named}-seed{seed}" + ("-tune" if args.tune else "") + args.label
 
 
 def probe(args: argparse.Namespace, seed: int) -> dict[str, Any]:
@@ -185,7 +199,7 @@ def probe(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     title = f"{args.net}-seed{seed}{args.label}"
     method = args.net.removeprefix("probe_")
     changes = PROBED[method]
-    segmenter = segalgos.DDRNetSegmenter(**NET, epochs=1, random_state=seed)
+    segmenter = make_segmenter(args, epochs=1, random_state=seed)
     seconds, history = 0.0, []
     if changes is not None:
         args.pretraining = args.pretraining | changes
@@ -240,13 +254,14 @@ def provenance(args: argparse.Namespace, seed: int) -> dict[str, Any]:
         options += ["--pretraining", json.dumps(args.pretraining)]
         options += ["--pretraining-epochs", str(args.pretraining_epochs)]
     if args.net in ("self_supervised", "scratch"):
+        options += ["--segmenter", args.segmenter] * (args.segmenter != "ddrnet")
         options += ["--epochs", str(args.epochs)]
     if args.net == "imagenet":
         options += ["--imagenet-epochs", str(args.imagenet_epochs)]
     return {
         "command": "python benchmarks/training/pretrain.py " + shlex.join(options),
         "versions": {package: version(package) for package in ("segalgos", "torch", "numpy")},
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        "machine": machine(),
     }
 
 
@@ -259,6 +274,7 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     few, their_labels = images[LABELLED], labels[LABELLED]
     title = title_of(args, args.net, seed)
     params = COMMON | {"epochs": args.epochs, "random_state": seed}
+    own = {} if args.net == "imagenet" else SEGMENTERS[args.segmenter][1]
     also: dict[str, Any] = {"pretraining_cpu_seconds": 0.0}
     if args.net == "imagenet":
         params |= IMAGENET[1] | {"epochs": args.imagenet_epochs}
@@ -266,8 +282,7 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
         segmenter, seconds = fit(args, title, segmenter, few, their_labels)
     elif args.net == "self_supervised":
         encoder, before = pretrained_encoder(args, title, images, seed)
-        params |= NET
-        segmenter = segalgos.DDRNetSegmenter(**params, pretrained=encoder)
+        segmenter = make_segmenter(args, **params, pretrained=encoder)
         segmenter, seconds = fit(args, title, segmenter, few, their_labels)
         also = {
             "pretraining_cpu_seconds": before,
@@ -281,9 +296,9 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
         a_second = other["parameters"]["epochs"] / other["cpu_seconds"]
         epochs = math.ceil(SPARE * wanted * a_second)
         while True:
-            params |= NET | {"epochs": epochs}
+            params["epochs"] = epochs
             whole = f"{title}-{epochs}epochs"
-            segmenter = segalgos.DDRNetSegmenter(**params)
+            segmenter = make_segmenter(args, **params)
             segmenter, seconds = fit(args, whole, segmenter, few, their_labels)
             if seconds >= wanted:
                 break
@@ -299,7 +314,7 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
         **also,
         "n_labelled": len(few),
         "train": "train without " + camvid.TUNING_SEQUENCE if args.tune else "train",
-        "parameters": params,
+        "parameters": own | params,
         "scores": {"tuning" if args.tune else "val": camvid.scores_of(segmenter, *scored)},
         "history": segmenter.history_,
         **provenance(args, seed),
@@ -310,6 +325,7 @@ def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--net", choices=NETS, required=True)
+    parser.add_argument("--segmenter", choices=SEGMENTERS, default="ddrnet")
     parser.add_argument("--seeds", default="0", help="such as 0,1,2")
     parser.add_argument("--out", type=Path, default=Path("pretrain-runs"))
     parser.add_argument("--tune", action="store_true", help="score a part of train, not val")
@@ -319,7 +335,7 @@ def main() -> None:
     parser.add_argument("--imagenet-epochs", type=int, default=IMAGENET_EPOCHS)
     parser.add_argument("--label", default="", help="of a run with changed settings")
     args = parser.parse_args()
-    args.pretraining = PRETRAINING | args.pretraining
+    args.pretraining = PRETRAINING | PRETRAINING_OF[args.segmenter] | args.pretraining
     run_seeds(args, run)
 
 

@@ -42,8 +42,16 @@ def street_table(rows: list[dict[str, Any]]) -> list[list[str]]:
 
 
 def table(rows: list[dict[str, Any]]) -> list[list[str]]:
-    """Mean IoU and CPU time of each net, and the difference to scratch, seed by seed."""
+    """Mean IoU and CPU time of each net, and the difference to the same from scratch, by seed."""
     lines = [["start", "net", "seeds", "mean IoU", "against scratch", "CPU s, pretraining", "fit"]]
+    for segmenter in sorted({row["segmenter"] for row in rows}):
+        lines += _lines([row for row in rows if row["segmenter"] == segmenter])
+    return lines
+
+
+def _lines(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """Lines of one segmenter."""
+    lines = []
     scratch = {row["seed"]: mean_iou(row) for row in rows if row["net"] == "scratch"}
     for net, title in TITLES.items():
         of_net = [row for row in rows if row["net"] == net]
@@ -91,10 +99,11 @@ def probe_table(rows: list[dict[str, Any]]) -> list[list[str]]:
 
 def tuning_table(rows: list[dict[str, Any]]) -> list[list[str]]:
     """Mean IoU on the sequence kept aside, by method and length of pretraining."""
-    lines = [["method", "epochs", "mean IoU", "CPU s, pretraining", "fit"]]
+    lines = [["net", "method", "epochs", "mean IoU", "CPU s, pretraining", "fit"]]
     for row in (row for row in rows if row["net"] == "self_supervised" and row["seed"] == 0):
         told = row["pretraining"]
         seconds = row["pretraining_cpu_seconds"], row["cpu_seconds"]
-        lines.append([f"`{told['method']}`", str(told["epochs"]), f"{mean_iou(row):.3f}"])
+        names = [f"`{row['segmenter']}`", f"`{told['method']}`"]
+        lines.append([*names, str(told["epochs"]), f"{mean_iou(row):.3f}"])
         lines[-1] += [f"{value:.0f}" for value in seconds]
     return lines

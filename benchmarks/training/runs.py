@@ -34,9 +34,14 @@ def row_of(
         **also,
         "history": segmenter.history_,
         "versions": {package: version(package) for package in ("segalgos", "torch", "numpy")},
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        "machine": machine(),
         "threads": torch.get_num_threads(),
     }
+
+
+def machine() -> str:
+    """What a run was made on."""
+    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
 def teller(title: str) -> Callable[[dict[str, float]], None]:
@@ -74,13 +79,19 @@ def run_seeds(
 ) -> None:
     """Run every seed, and put its row in place of one of the same name in ``results.jsonl``."""
     args.out.mkdir(parents=True, exist_ok=True)
-    results = args.out / "results.jsonl"
     for seed in map(int, args.seeds.split(",")):
         row = run(args, seed)
-        rows = []
-        if results.exists():
-            rows = [json.loads(line) for line in results.read_text().splitlines()]
-        rows = [other for other in rows if other["run"] != row["run"]] + [row]
-        with atomic_path(results) as temporary:
-            temporary.write_text("".join(json.dumps(r) + "\n" for r in rows))
+        add_row(args.out, row)
         print(f"{row['run']}: {json.dumps(row['scores'])}", flush=True)
+
+
+def add_row(folder: Path, row: dict[str, Any]) -> None:
+    """Put a row in place of one of the same name in ``results.jsonl``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    results = folder / "results.jsonl"
+    rows = []
+    if results.exists():
+        rows = [json.loads(line) for line in results.read_text().splitlines()]
+    rows = [other for other in rows if other["run"] != row["run"]] + [row]
+    with atomic_path(results) as temporary:
+        temporary.write_text("".join(json.dumps(r) + "\n" for r in rows))
