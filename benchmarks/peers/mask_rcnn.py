@@ -9,7 +9,9 @@ both enlarge to 800 x 1200). Ours is ``predict`` of a segmenter; the peer's an e
 mean IoU of its masks with the most alike of ours.
 
 Weights are random, with norms that follow the image and layers of scores scaled so that there are a
-hundred detections, the most it gives: published weights are not needed to measure time.
+hundred detections, the most it gives: published weights are not needed to measure time. They are to
+compare masks in bfloat16: scores of random weights are all but equal, so that rounding decides which
+hundred are given.
 """
 
 from __future__ import annotations
@@ -95,6 +97,12 @@ def predict_ours(inputs):
     return inputs["ours"].predict(inputs["image"]).masks
 
 
+def predict_rounded(inputs):
+    """Predict by a segmenter in bfloat16."""
+    inputs["ours"].set_params(prediction_precision="bfloat16")
+    return predict_ours(inputs)
+
+
 def predict_reference(inputs):
     """Predict by an eager fp32 pass."""
     torch.set_num_threads(n_threads())
@@ -113,16 +121,18 @@ def agreement(inputs, output):
 
 
 def make_tasks() -> list[Task]:
-    """Prediction of one photograph."""
+    """Prediction of one photograph, in two precisions."""
+    ours = {"": {"segalgos": predict_ours}, " in bfloat16": {"segalgos": predict_rounded}}
     return [
         Task(
-            "predict maskrcnn_resnet50_fpn",
+            "predict maskrcnn_resnet50_fpn" + how,
             prepare,
-            {"segalgos": predict_ours, "torchvision": predict_reference},
+            contenders | {"torchvision": predict_reference},
             agreement,
             goals={"torchvision": (2.0, 3.0)},
             sizes=("400 x 600",),
         )
+        for how, contenders in ours.items()
     ]
 
 

@@ -205,7 +205,10 @@ class MaskRCNN(Net):
         size = tuple(images.shape[2:])
         sizes = [size] * len(images) if sizes is None else sizes
         pyramid = [level.float() for level in self.backbone(images)]
-        with torch.autocast(images.device.type, enabled=False):  # boxes want all digits
+        device_type = images.device.type
+        # Training boxes wants all digits; in prediction the heads choose which layers do.
+        rounded = not self.training and torch.is_autocast_enabled(device_type)
+        with torch.autocast(device_type, enabled=rounded):
             proposals, judged = self.rpn(pyramid, sizes, size)
             if not self.training:
                 return self.roi_heads(pyramid, proposals, sizes)

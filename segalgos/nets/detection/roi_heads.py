@@ -221,11 +221,14 @@ class RoIHeads(nn.Module):
         return [Detections(*one, part) for one, part in zip(found, parts, strict=True)]
 
     def _judge(self, pyramid: list[Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
-        return self.box_predictor(self.box_head(_pool(pyramid, boxes, BOX_SIZE)))
+        described = self.box_head(_pool(pyramid, boxes, BOX_SIZE)).float()
+        with torch.autocast(described.device.type, enabled=False):
+            return self.box_predictor(described)
 
     def _mask_logits(self, pyramid: list[Tensor], boxes: list[Tensor], classes: Tensor) -> Tensor:
         """(R, 28, 28) logits of the masks of classes, of which the background is the first."""
-        return self.mask_predictor(self.mask_head(_pool(pyramid, boxes, MASK_SIZE)), classes)
+        pooled = _pool(pyramid, boxes, MASK_SIZE)
+        return self.mask_predictor(self.mask_head(pooled), classes).float()
 
     def _choose(
         self, logits: Tensor, deltas: Tensor, proposals: Tensor, size: tuple[int, int]

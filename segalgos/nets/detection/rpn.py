@@ -59,9 +59,10 @@ class ProposalHead(nn.Module):
         """
         logits, deltas = [], []
         for x in pyramid:
-            x = self.conv(x)
-            logits.append(self.cls_logits(x).permute(0, 2, 3, 1).flatten(1))
-            deltas.append(self.bbox_pred(x).permute(0, 2, 3, 1).reshape(len(x), -1, 4))
+            x = self.conv(x).float()
+            with torch.autocast(x.device.type, enabled=False):
+                logits.append(self.cls_logits(x).permute(0, 2, 3, 1).flatten(1))
+                deltas.append(self.bbox_pred(x).permute(0, 2, 3, 1).reshape(len(x), -1, 4))
         return logits, deltas
 
 
