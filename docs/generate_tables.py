@@ -327,6 +327,26 @@ COCO128 = {
 }
 
 
+def precision() -> str:
+    """How nets agree with themselves in bfloat16, from ``benchmarks/training/precision.py``."""
+    path = RESULTS / "training" / "precision" / "results.jsonl"
+    if not path.exists():
+        return "No rows yet."
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    lines = [
+        ["net", "minutes", "same class", "of the worst image", "mean IoU, float32", "bfloat16"]
+        + ["ms an image, float32", "bfloat16"]
+    ]
+    for row in rows:
+        net, minutes, _ = row["run"].split("-")
+        lines.append([f"`{net}`", minutes.removesuffix("min")])
+        lines[-1] += [f"{100 * row[key]:.2f} %" for key in ("agreement", "least_agreement")]
+        lines[-1] += [f"{value:.4f}" for value in row["mean_iou"].values()]
+        lines[-1] += [f"{1e3 * value:.0f}" for value in row["seconds"].values()]
+    how = f"{rows[0]['machine']}, {rows[0]['threads']} threads"
+    return f"{rst(lines)}\n\n``python benchmarks/training/precision.py``; {how}."
+
+
 def pretraining(kind: str) -> str:
     """Scores of nets on few labels with and without pretraining.
 
@@ -548,6 +568,7 @@ def outputs() -> dict[Path, str]:
         ROOT / "docs" / "_generated" / "camvid.rst": training("camvid", CAMVID) + "\n",
         ROOT / "docs" / "_generated" / "nuclei.rst": training("nuclei", NUCLEI) + "\n",
         ROOT / "docs" / "_generated" / "coco128.rst": training("coco128", COCO128) + "\n",
+        ROOT / "docs" / "_generated" / "precision.rst": precision() + "\n",
         ROOT / "docs" / "_generated" / "pretraining.rst": pretraining("val") + "\n",
         ROOT / "docs" / "_generated" / "pretraining_probes.rst": pretraining("probes") + "\n",
         ROOT / "docs" / "_generated" / "pretraining_tuning.rst": pretraining("tuning") + "\n",
