@@ -333,10 +333,8 @@ def precision() -> str:
     if not path.exists():
         return "No rows yet."
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    lines = [
-        ["net", "minutes", "same class", "of the worst image", "mean IoU, float32", "bfloat16"]
-        + ["ms an image, float32", "bfloat16"]
-    ]
+    titles = ["net", "minutes", "same class", "of the worst image", "mean IoU, float32", "bfloat16"]
+    lines = [[*titles, "ms an image, float32", "bfloat16"]]
     for row in rows:
         net, minutes, _ = row["run"].split("-")
         lines.append([f"`{net}`", minutes.removesuffix("min")])
@@ -412,8 +410,8 @@ def adaptation() -> str:
     )
 
 
-# Boundaries ODS, OIS, AP; covering ODS, OIS, best. The images of the val part are those that BSDS300
-# tests on: `PUBLISHED_OF_VAL` is of tables 1 and 2 of Arbelaez 2011.
+# Boundaries ODS, OIS, AP; covering ODS, OIS, best. The images of the val part are those that
+# BSDS300 tests on: `PUBLISHED_OF_VAL` is of tables 1 and 2 of Arbelaez 2011.
 PUBLISHED_CONTOURS = {
     "gPb-owt-ucm (Arbelaez 2011), test": ("0.726", "0.760", "0.727", "0.588", "0.647", "0.744"),
     "structured edges (Dollar 2015), test": ("0.740", "0.758", "0.786", "", "", ""),

@@ -10,8 +10,8 @@ mean IoU of its masks with the most alike of ours.
 
 Weights are random, with norms that follow the image and layers of scores scaled so that there are a
 hundred detections, the most it gives: published weights are not needed to measure time. They are to
-compare masks in bfloat16: scores of random weights are all but equal, so that rounding decides which
-hundred are given.
+compare masks in bfloat16: scores of random weights are all but equal, so that rounding decides
+which hundred are given.
 """
 
 from __future__ import annotations
