@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 import segalgos
-from segalgos import Instances, NetSegmenter, UNetSegmenter
+from segalgos import Instances, UNetSegmenter
 from segalgos.catalog import ENTRIES
 from segalgos.nets.fast_inference import fuse
 from segalgos.nets.mask_rcnn import MaskRCNN
@@ -98,30 +97,6 @@ def test_layers_hold_bfloat16_where_it_is_wanted():
     heads = network.roi_heads
     assert heads.box_head.fc6.weight.dtype == torch.bfloat16
     assert heads.box_predictor.bbox_pred.weight.dtype == torch.float32  # boxes want all digits
-
-
-class ByHand(nn.Module):
-    """Uses weights of a layer beside calling it, which no rewriting can know of."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv, self.norm = nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2)
-
-    def forward(self, x):
-        return self.norm(self.conv(x)) + torch.einsum(
-            "nchw,kc->nkhw", x, self.conv.weight[..., 0, 0]
-        )
-
-
-def test_a_module_that_cannot_be_rewritten_predicts_in_bfloat16_too():
-    images, labels = make_data("semantic")
-    segmenter = NetSegmenter(ByHand(), epochs=3, random_state=0).fit(images, labels)
-    assert segmenter.fast_network_ is segmenter.network_
-    exact = segmenter.predict_proba(images[0])
-    rounded = segmenter.set_params(prediction_precision="bfloat16").predict_proba(images[0])
-    assert segmenter.network_.precision == "float32"
-    assert not np.array_equal(exact, rounded)
-    np.testing.assert_allclose(rounded, exact, atol=0.06)
 
 
 @pytest.mark.parametrize("name", ["precision", "prediction_precision"])

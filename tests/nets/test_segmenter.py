@@ -135,6 +135,11 @@ def test_a_module_that_cannot_be_rewritten_is_run_as_it_is():
         expected = network(x)[0, :, :40, :52].softmax(0).permute(1, 2, 0).numpy()
     np.testing.assert_allclose(segmenter.predict_proba(image), expected, atol=1e-5)
 
+    rounded = segmenter.set_params(prediction_precision="bfloat16").predict_proba(image)
+    assert segmenter.network_.precision == "float32"
+    assert not np.array_equal(rounded, expected)
+    np.testing.assert_allclose(rounded, expected, atol=0.06)
+
 
 def test_clones_are_untrained_and_apart():
     segmenter = learner(module()).fit(*scene())
