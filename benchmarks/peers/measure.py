@@ -163,7 +163,7 @@ def run(
         Names of tasks.
     out : Path or None
         Folder that gets ``results.jsonl``, a row a measurement. Rows of other tasks that are
-        there already stay.
+        there already stay, and those of other images.
 
     Returns
     -------
@@ -173,7 +173,11 @@ def run(
     kept = []
     if out is not None and (out / "results.jsonl").exists():
         lines = (out / "results.jsonl").read_text().splitlines()
-        kept = [row for row in map(json.loads, lines) if row["task"] not in wanted]
+        kept = [
+            row
+            for row in map(json.loads, lines)
+            if row["task"] not in wanted or row["image"] not in images
+        ]
     order = {name: place for place, name in enumerate(tasks)}
     rows = []
     for name in wanted:
@@ -305,7 +309,12 @@ def main(
     unknown = [name for name in wanted if name not in by_name]
     if unknown:
         parser.error(f"no task is called {unknown[0]!r}: choose from {', '.join(by_name)}")
-    rows = run(script, by_name, images(arguments), wanted, arguments.out)
+    found = images(arguments)
+    for name in wanted if arguments.tasks else ():
+        if not set(by_name[name].sizes) & set(found):
+            sizes = ", ".join(by_name[name].sizes)
+            parser.error(f"{name!r} runs on {sizes}: give the option that such an image comes from")
+    rows = run(script, by_name, found, wanted, arguments.out)
     text = markdown(table(rows))
     print(text)
     if arguments.out is not None:

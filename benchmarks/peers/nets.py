@@ -184,8 +184,11 @@ class TrainedPrediction(Prediction):
 
     def prepare(self, source):
         """Both networks, ready to predict, and the image."""
-        (path,) = source.folder.glob(f"{TRAINED[self.name]}-*.segalgos")
-        segmenter = segalgos.load(path).set_params(prediction_precision="bfloat16")
+        pattern = f"{TRAINED[self.name]}-*.segalgos"
+        paths = list(source.folder.glob(pattern))
+        if len(paths) != 1:
+            raise SystemExit(f"{source.folder} has {len(paths)} files {pattern}, expected one.")
+        segmenter = segalgos.load(paths[0]).set_params(prediction_precision="bfloat16")
         weights = segmenter.network_.state_dict()
         return {
             "image": source.image,

@@ -49,7 +49,7 @@ from segalgos.training.views import ViewSampler
 
 LABELLED = slice(None, None, 10)
 
-#: Nets of `scratch` and `self_supervised`; probes are of the first.
+#: Nets of `scratch`, `self_supervised` and the probes.
 SEGMENTERS: dict[str, tuple[str, dict[str, Any]]] = {
     "ddrnet": (
         "DDRNetSegmenter",
@@ -189,14 +189,18 @@ def row_named(args: argparse.Namespace, name: str) -> dict[str, Any]:
 
 def title_of(args: argparse.Namespace, net: str, seed: int) -> str:
     """Name of a run."""
-    named = net if args.segmenter == "ddrnet" or net == "imagenet" else f"{net}-{args.segmenter}"
-    return f"{named}-seed{seed}" + ("-tune" if args.tune else "") + args.label
+    return f"{named(args, net)}-seed{seed}" + ("-tune" if args.tune else "") + args.label
+
+
+def named(args: argparse.Namespace, net: str) -> str:
+    """The net, and the segmenter where that is not the first of `SEGMENTERS`."""
+    return net if net == "imagenet" or args.segmenter == "ddrnet" else f"{net}-{args.segmenter}"
 
 
 def probe(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     """Pretrain by one method on two sequences of train, and probe frozen features on the third."""
     (images, labels), (others, their_labels) = camvid.read_tuning()
-    title = f"{args.net}-seed{seed}{args.label}"
+    title = f"{named(args, args.net)}-seed{seed}{args.label}"
     method = args.net.removeprefix("probe_")
     changes = PROBED[method]
     segmenter = make_segmenter(args, epochs=1, random_state=seed)
@@ -253,8 +257,9 @@ def provenance(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     if args.net.startswith("self_supervised"):
         options += ["--pretraining", json.dumps(args.pretraining)]
         options += ["--pretraining-epochs", str(args.pretraining_epochs)]
+    if named(args, args.net) != args.net:
+        options += ["--segmenter", args.segmenter]
     if args.net in ("self_supervised", "scratch"):
-        options += ["--segmenter", args.segmenter] * (args.segmenter != "ddrnet")
         options += ["--epochs", str(args.epochs)]
     if args.net == "imagenet":
         options += ["--imagenet-epochs", str(args.imagenet_epochs)]

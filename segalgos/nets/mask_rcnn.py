@@ -206,7 +206,7 @@ class MaskRCNN(Net):
         sizes = [size] * len(images) if sizes is None else sizes
         pyramid = [level.float() for level in self.backbone(images)]
         device_type = images.device.type
-        # Training boxes wants all digits; in prediction the heads choose which layers do.
+        # In training boxes want all digits; in prediction the heads know which layers do.
         rounded = not self.training and torch.is_autocast_enabled(device_type)
         with torch.autocast(device_type, enabled=rounded):
             proposals, judged = self.rpn(pyramid, sizes, size)
