@@ -69,24 +69,62 @@ def _differentiate(lab, strength, angle, first, last):
     first, last : int
         Range of rows.
     """
-    height, width, n = lab.shape
-    steps = np.float32(N_ORIENTATIONS / math.pi)
+    height, width = lab.shape[:2]
+    down, along = np.empty(width, np.float32), np.empty(width, np.float32)
     for i in range(first, last):
         above, below = max(i - 1, 0), min(i + 1, height - 1)
         for j in range(width):
             left, right = max(j - 1, 0), min(j + 1, width - 1)
-            best, down, along = np.float32(-1), np.float32(0), np.float32(0)
-            for c in range(n):
+            best, steepest_y, steepest_x = np.float32(-1), np.float32(0), np.float32(0)
+            for c in range(3):
                 dy = lab[below, j, c] - lab[above, j, c]
                 dx = lab[i, right, c] - lab[i, left, c]
                 square = dy * dy + dx * dx
                 if square > best:
-                    best, down, along = square, dy, dx
-            strength[i, j, 0] = np.float32(0.005) * math.sqrt(best)
-            turned = math.atan2(down, along) * steps
-            if turned < 0:
-                turned += np.float32(N_ORIENTATIONS)
-            angle[i, j] = turned
+                    best, steepest_y, steepest_x = square, dy, dx
+            down[j], along[j] = steepest_y, steepest_x
+        _to_polar(down, along, strength[i].reshape(-1), angle[i])
+
+
+@njit(nogil=True, cache=True)
+def _arc_tangent(x):
+    """Compute arctan(x) for 0 <= x <= 1, float32, 2e-8 off at most but for rounding [1]_.
+
+    References
+    ----------
+    .. [1] M. Abramowitz and I. A. Stegun, "Handbook of mathematical functions", 1964, 4.4.49.
+    """
+    square = x * x
+    value = np.float32(0.0028662257)
+    value = value * square - np.float32(0.0161657367)
+    value = value * square + np.float32(0.0429096138)
+    value = value * square - np.float32(0.0752896400)
+    value = value * square + np.float32(0.1065626393)
+    value = value * square - np.float32(0.1420889944)
+    value = value * square + np.float32(0.1999355085)
+    value = value * square - np.float32(0.3333314528)
+    return x + value * square * x
+
+
+@njit(nogil=True, cache=True)
+def _to_polar(down, along, strength, angle):
+    """Convert a row of gradients, without a branch or a call, so that several are one step.
+
+    Parameters
+    ----------
+    down, along : (W,) float32
+    strength, angle : (W,) float32, overwritten
+        As in `_differentiate`.
+    """
+    half, quarter = np.float32(N_ORIENTATIONS), np.float32(N_ORIENTATIONS / 2)
+    to_steps = np.float32(N_ORIENTATIONS / math.pi)
+    for j in range(down.shape[0]):
+        strength[j] = np.float32(0.005) * math.sqrt(down[j] * down[j] + along[j] * along[j])
+        y, x = abs(down[j]), abs(along[j])
+        ratio = min(x, y) / max(x, y, np.float32(1e-30))
+        turned = _arc_tangent(ratio) * to_steps
+        turned = quarter - turned if y > x else turned
+        angle[j] = half - turned if down[j] * along[j] < 0 else turned
 
 
 @njit(nogil=True, cache=True)

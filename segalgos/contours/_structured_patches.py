@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from itertools import combinations
 from typing import NamedTuple
 
@@ -34,12 +35,13 @@ class Sites(NamedTuple):
     far: NDArray[np.int32]
 
 
+@cache
 def feature_places() -> NDArray[np.int32]:
     """Tell where in a patch features look.
 
     Returns
     -------
-    (n_features, 2) int32
+    (n_features, 2) int32, read-only
         Places, ``row << 16 | column * N_CHANNELS + channel``. A feature is the value at the first
         place, or, where the second is not -1, the difference of both.
     """
@@ -60,7 +62,9 @@ def feature_places() -> NDArray[np.int32]:
         for first, second in combinations(points, 2)
         for channel in range(N_CHANNELS)
     ]
-    return np.array(values + differences, np.int32)
+    places = np.array(values + differences, np.int32)
+    places.flags.writeable = False
+    return places
 
 
 def edges_of(labels: NDArray) -> NDArray[np.bool_]:

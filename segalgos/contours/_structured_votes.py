@@ -7,10 +7,10 @@ from numba import njit
 from numpy.typing import NDArray
 
 from segalgos.contours._edge_channels import CELL, N_CHANNELS, PADDING, Channels
-from segalgos.contours._structured_patches import LABEL, PATCH
+from segalgos.contours._structured_patches import LABEL, PATCH, feature_places
 from segalgos.parallel import map_strips
 
-__all__ = ["Answers", "count_votes"]
+__all__ = ["Answers", "count_votes", "join_questions", "split_questions"]
 
 # Of the label patch's first row and column, in pixels from those of the patch.
 TO_LABEL = PADDING - LABEL // 2
@@ -18,6 +18,52 @@ WIDE, NO_LABEL = LABEL + 2, 255
 MOST_ROUNDS = 2  # of fitting; round r changes pixels up to r away from a contour
 ROWS_A_STRIP = 16
 PATCHES = 4096  # of a strip, while they are laid out
+BIAS = 256  # of thresholds in questions, to be positive
+
+
+# --- nodes and leaves --------------------------------------------------------------------
+
+
+def join_questions(features: NDArray, thresholds: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """Write a feature and its threshold as one number, half the memory to walk through.
+
+    Parameters
+    ----------
+    features : (n,) integer ndarray
+        Rows of `feature_places`.
+    thresholds : (n,) uint8
+        Of features as `take_patches` gives them, whose differences are halved.
+
+    Returns
+    -------
+    (n,) int32
+        ``(threshold + BIAS) << 16 | feature``, of the whole difference.
+    """
+    limits = thresholds.astype(np.int32)
+    # (change + 256) >> 1 is at most t where the change is at most 2 t - 255.
+    limits = np.where(_is_change(features), 2 * limits - 255, limits)
+    return (limits + BIAS) << 16 | features
+
+
+def split_questions(questions: NDArray[np.int32]) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
+    """Read what `join_questions` wrote.
+
+    Parameters
+    ----------
+    questions : (n,) int32
+
+    Returns
+    -------
+    features : (n,) uint16
+    thresholds : (n,) uint8
+    """
+    features, limits = questions & 0xFFFF, (questions >> 16) - BIAS
+    thresholds = np.where(_is_change(features), (limits + 255) // 2, limits)
+    return features.astype(np.uint16), thresholds.astype(np.uint8)
+
+
+def _is_change(features: NDArray) -> NDArray[np.bool_]:
+    return feature_places()[features, 1] >= 0
 
 
 class Answers:
@@ -136,10 +182,11 @@ def _list_pixels(patches, steps, ends, run_ends, near, runs, start, stop):
 
 
 @njit(nogil=True, cache=True)
-def _find_leaves(both, is_there, root, nodes, bases, stride, open_, leaves):
+def _find_leaves(both, is_there, root, nodes, steps, bases, open_, leaves):
     """Walk from a root to a leaf from many places at a time, a step each in turn.
 
-    So the processor waits for the memory of several at once.
+    So the processor waits for the memory of several at once. Indices are unsigned, since one
+    that could be negative would be looked at for that.
 
     Parameters
     ----------
@@ -148,37 +195,42 @@ def _find_leaves(both, is_there, root, nodes, bases, stride, open_, leaves):
     is_there : int
         Where the coarse ones begin.
     root : int
-    nodes : (n_nodes, 4) int32
+    nodes : (n_nodes, 2) int32
         As in `count_votes`.
+    steps : (n_features, 2) int32
+        From the first value of a patch to the two of each feature, -1 for none.
     bases : (m,) int32
         The first value of each patch.
-    stride : int
-        Values of a row.
-    open_ : (m,) int32, overwritten
+    open_ : (m,) uint32, overwritten
     leaves : (m,) int32, overwritten
         The patch that each leaf answers with.
     """
-    n_open = bases.shape[0]
+    n_open = np.uint32(bases.shape[0])
     for k in range(n_open):
         open_[k] = k
         leaves[k] = root
     while n_open:
-        n_left = 0
+        n_left = np.uint32(0)
         for k in range(n_open):
             one = open_[k]
-            node = leaves[one]
-            place, other, child = nodes[node, 0], nodes[node, 1], nodes[node, 3]
+            node = np.uint32(leaves[one])
+            question, child = nodes[node, 0], nodes[node, 1]
+            feature = np.uint32(question & 0xFFFF)
+            other = steps[feature, 1]
             # All ones if the feature is a difference, of coarse channels; no branch to guess.
             is_change = ~(other >> 31)
-            base = bases[one]
-            at = base + (place >> 16) * stride + (place & 0xFFFF) + (is_there & is_change)
-            to = base + (other >> 16) * stride + (other & 0xFFFF) + is_there
-            value = np.int32(both[at]) - (np.int32(both[to & is_change]) & is_change)
+            at = bases[one] + steps[feature, 0] + (is_there & is_change)
+            to = (bases[one] + other + is_there) & is_change
+            value = np.int32(both[np.uint32(at)])
+            value -= np.int32(both[np.uint32(to)]) & is_change
             is_leaf = child < 0
-            leaves[one] = ~child if is_leaf else child + (value > nodes[node, 2])
+            leaves[one] = ~child if is_leaf else child + (value > (question >> 16) - BIAS)
             open_[n_left] = one
-            n_left += not is_leaf
+            n_left += np.uint32(not is_leaf)
         n_open = n_left
+
+
+# --- votes -------------------------------------------------------------------------------
 
 
 @njit(nogil=True, cache=True)
@@ -244,7 +296,7 @@ def _fit_to_colours(labels, near, lab, top, left, means, spare):
         best_label = own
         best = np.float32(-1)
         for step in (-WIDE, -1, 1, WIDE):
-            other = labels[at + step]
+            other = labels[np.uint32(at + step)]
             if other != own and other != best_label and other != NO_LABEL:
                 y, x = top + at // WIDE - 1, left + at % WIDE - 1
                 if best < 0:
@@ -280,7 +332,7 @@ def _find_edges(labels, edges):
 
 @njit(nogil=True, cache=True)
 def _count(
-    both, width, lab, lines, nodes, roots, n_evaluated, n_rounds, answers, votes, first, last
+    both, width, lab, lines, nodes, roots, steps, n_evaluated, n_rounds, answers, votes, first, last
 ):
     """Count the votes of patches whose first row is one from `first` to `last`.
 
@@ -294,6 +346,7 @@ def _count(
     lines : (H, W + 1, 4) float32
         As in `_average_colours`.
     nodes, roots, n_evaluated, n_rounds : as in `count_votes`
+    steps : as in `_find_leaves`
     answers : tuple of ndarray
         `wide`, `edges`, `near`, `ends`, `runs` and `run_ends` of `Answers`.
     votes : (CELL * (last - first - 1) + LABEL, W) uint16, added to
@@ -305,7 +358,7 @@ def _count(
     means, counts = np.zeros((NO_LABEL, 4), np.float32), np.zeros(NO_LABEL, np.int32)
     labels, spare = np.empty(WIDE * WIDE, np.uint8), np.empty(WIDE * WIDE, np.uint8)
     edges = np.zeros(WIDE * WIDE, np.uint8)
-    bases, open_ = np.empty(n_columns, np.int32), np.empty(n_columns, np.int32)
+    bases, open_ = np.empty(n_columns, np.int32), np.empty(n_columns, np.uint32)
     leaves = np.empty((n_trees, n_columns), np.int32)
     for i in range(first, last):
         for tree in range(n_trees):
@@ -316,7 +369,7 @@ def _count(
                     n_places += 1
             here = leaves[tree, :n_places]
             places = bases[:n_places]
-            _find_leaves(both, both.shape[0] // 2, roots[tree], nodes, places, stride, open_, here)
+            _find_leaves(both, both.shape[0] // 2, roots[tree], nodes, steps, places, open_, here)
             top, row = i * CELL + TO_LABEL, (i - first) * CELL
             for k in range(n_places):
                 patch = here[k]
@@ -354,9 +407,9 @@ def count_votes(
     Parameters
     ----------
     channels : Channels
-    nodes : (n_nodes, 4) int32
-        Two places as `feature_places` has them, threshold and left child, which the right one
-        follows; in a leaf, the complement of its patch.
+    nodes : (n_nodes, 2) int32
+        What each asks, see `join_questions`, and its left child, which the right one follows; in
+        a leaf, any question and the complement of its patch.
     roots : (n_trees,) int32
     n_evaluated : int
         Trees asked at each cell; neighbours ask others.
@@ -370,6 +423,9 @@ def count_votes(
         Part of the patches over a pixel that have a contour there.
     """
     height, width = channels.lab.shape[:2]
+    places = feature_places()
+    stride = channels.fine.shape[1] * N_CHANNELS
+    steps = np.where(places < 0, -1, (places >> 16) * stride + (places & 0xFFFF)).astype(np.int32)
     lines = np.zeros((height, width + 1, 4), np.float32)
     np.cumsum(channels.lab, axis=1, out=lines[:, 1:, :3])
     both = np.concatenate([channels.fine.ravel(), channels.coarse.ravel()])
@@ -391,6 +447,7 @@ def count_votes(
             lines,
             nodes,
             roots,
+            steps,
             n_evaluated,
             n_rounds,
             laid_out,

@@ -32,6 +32,8 @@ from segalgos.contours._structured_votes import (
     NO_LABEL,
     Answers,
     count_votes,
+    join_questions,
+    split_questions,
 )
 from segalgos.contours.thinning import non_maximum_suppression
 from segalgos.parallel import map_items
@@ -73,10 +75,9 @@ class StructuredForest(BaseEstimator):
 
     Attributes
     ----------
-    nodes_ : (n_nodes, 4) int32
-        Two places of a patch, the threshold of their difference (of the first alone where the
-        second is -1) and the left child, which the right one follows. In a leaf, the complement
-        of its row of `patches_`.
+    nodes_ : (n_nodes, 2) int32
+        What each asks, ``(threshold + 256) << 16 | feature``, and its left child, which the right
+        one follows; in a leaf, 0 and the complement of its row of `patches_`.
     roots_ : (n_trees,) int32
         First node of each tree.
     patches_ : (n_leaves, 256) uint8
@@ -248,14 +249,16 @@ class StructuredForest(BaseEstimator):
         rng = np.random.RandomState(seed)
         places = feature_places()
         n_features = max(1, round(self.feature_fraction * len(places)))
-        places = places[np.sort(rng.choice(len(places), n_features, replace=False))]
+        known = np.sort(rng.choice(len(places), n_features, replace=False))
         n_each = -(-self.n_patches // (2 * len(sites)))
         drawn = [draw_sites(one, n_each, rng) for one in sites]
         ends = np.cumsum([len(one) for one in drawn])
         values = np.empty((n_features, ends[-1]), np.uint8)
         patches = []
         for one, partitions, cells, end in zip(channels, maps, drawn, ends, strict=True):
-            values[:, end - len(cells) : end], cut = take_patches(one, partitions, cells, places)
+            values[:, end - len(cells) : end], cut = take_patches(
+                one, partitions, cells, places[known]
+            )
             patches.append(cut)
         patches = np.concatenate(patches)
         features, children = np.empty((2, 2 * len(patches)), np.int32)
@@ -271,16 +274,13 @@ class StructuredForest(BaseEstimator):
             thresholds,
             children,
         )
-        nodes = np.empty((n_nodes, 4), np.int32)
+        nodes = np.empty((n_nodes, 2), np.int32)
         is_leaf = features[:n_nodes] < 0
-        nodes[:, :2] = places[features[:n_nodes]]
-        # (change + 256) >> 1 is at most t where the change is at most 2 t - 255.
-        limits = thresholds[:n_nodes].astype(np.int32)
-        nodes[:, 2] = np.where(nodes[:, 1] >= 0, 2 * limits - 255, limits)
-        nodes[is_leaf, :3] = 0
-        nodes[:, 3] = children[:n_nodes]
-        chosen = nodes[is_leaf, 3]
-        nodes[is_leaf, 3] = ~np.arange(len(chosen))
+        nodes[:, 0] = join_questions(known[features[:n_nodes]], thresholds[:n_nodes])
+        nodes[is_leaf, 0] = 0
+        nodes[:, 1] = children[:n_nodes]
+        chosen = nodes[is_leaf, 1]
+        nodes[is_leaf, 1] = ~np.arange(len(chosen))
         return nodes, patches[chosen]
 
     def _join(self, trees: list) -> None:
@@ -290,10 +290,10 @@ class StructuredForest(BaseEstimator):
         self.patches_, owners = np.unique(np.concatenate(patches), axis=0, return_inverse=True)
         parts = np.split(owners.ravel(), np.cumsum([len(own) for own in patches])[:-1])
         for root, table, own in zip(self.roots_, tables, parts, strict=True):
-            is_leaf = table[:, 3] < 0
-            table[is_leaf, 3] = ~own[~table[is_leaf, 3]]
+            is_leaf = table[:, 1] < 0
+            table[is_leaf, 1] = ~own[~table[is_leaf, 1]]
             table[:] = _by_depth(table)
-            table[table[:, 3] >= 0, 3] += root
+            table[table[:, 1] >= 0, 1] += root
         self.nodes_ = np.concatenate(tables)
         self._answers = Answers(self.patches_)
 
@@ -367,17 +367,14 @@ class StructuredForest(BaseEstimator):
             ``thresholds`` of those that are split, ``answers`` of leaves, ``patches``.
         """
         check_is_fitted(self)
-        codes = {tuple(place): i for i, place in enumerate(feature_places().tolist())}
-        is_leaf = self.nodes_[:, 3] < 0
-        features = np.full(len(self.nodes_), len(codes), np.uint16)
-        inner = self.nodes_[~is_leaf]
-        features[~is_leaf] = [codes[tuple(place)] for place in inner[:, :2].tolist()]
-        limits = np.where(inner[:, 1] >= 0, (inner[:, 2] + 255) // 2, inner[:, 2])
+        is_leaf = self.nodes_[:, 1] < 0
+        features, thresholds = split_questions(self.nodes_[:, 0])
+        features[is_leaf] = len(feature_places())
         return {
             "sizes": np.diff(np.append(self.roots_, len(self.nodes_))).astype(np.int32),
             "features": features,
-            "thresholds": limits.astype(np.uint8),
-            "answers": ~self.nodes_[is_leaf, 3],
+            "thresholds": thresholds[~is_leaf],
+            "answers": ~self.nodes_[is_leaf, 1],
             "patches": self.patches_,
         }
 
@@ -403,7 +400,7 @@ class StructuredForest(BaseEstimator):
             np.asarray(arrays[name])
             for name in ("sizes", "features", "thresholds", "answers", "patches")
         )
-        places = feature_places()
+        n_features = len(feature_places())
         ok = (
             sizes.dtype == answers.dtype == np.int32
             and features.dtype == np.uint16
@@ -413,15 +410,15 @@ class StructuredForest(BaseEstimator):
             and len(sizes) > 0
             and sizes.min() > 0
             and sizes.sum(dtype=np.int64) == len(features)
-            and features.max() <= len(places)
+            and features.max() <= n_features
             and patches.max(initial=0) < NO_LABEL
             and len(thresholds) + len(answers) == len(features)
-            and np.count_nonzero(features < len(places)) == len(thresholds)
+            and np.count_nonzero(features < n_features) == len(thresholds)
             and ((answers >= 0) & (answers < len(patches))).all()
         )
         if ok:
             roots = np.cumsum(np.append(0, sizes))[:-1]
-            inner = features < len(places)
+            inner = features < n_features
             # The k-th node of a tree that is split has children 2 k + 1 and 2 k + 2.
             before = np.cumsum(inner) - inner
             first = np.repeat(roots, sizes)
@@ -431,12 +428,10 @@ class StructuredForest(BaseEstimator):
             ok = ((children > own) & (children + 1 < ends))[inner].all()
         if not ok:
             raise ValueError("its arrays are not those of a structured forest")
-        nodes = np.zeros((len(features), 4), np.int32)
-        nodes[inner, :2] = places[features[inner]]
-        limits = thresholds.astype(np.int32)
-        nodes[inner, 2] = np.where(nodes[inner, 1] >= 0, 2 * limits - 255, limits)
-        nodes[inner, 3] = children[inner]
-        nodes[~inner, 3] = ~answers
+        nodes = np.zeros((len(features), 2), np.int32)
+        nodes[inner, 0] = join_questions(features[inner], thresholds)
+        nodes[inner, 1] = children[inner]
+        nodes[~inner, 1] = ~answers
         self.roots_, self.nodes_, self.patches_ = roots.astype(np.int32), nodes, patches
         self._answers = Answers(patches)
         return self
@@ -507,9 +502,9 @@ def _by_depth(table: NDArray[np.int32]) -> NDArray[np.int32]:
     order, level = [], np.zeros(1, np.int64)
     while len(level):
         order.append(level)
-        inner = level[table[level, 3] >= 0]
-        level = (table[inner, 3][:, None] + np.arange(2)).ravel()
+        inner = level[table[level, 1] >= 0]
+        level = (table[inner, 1][:, None] + np.arange(2)).ravel()
     table = table[np.concatenate(order)]
-    inner = table[:, 3] >= 0
-    table[inner, 3] = 1 + 2 * np.arange(np.count_nonzero(inner))
+    inner = table[:, 1] >= 0
+    table[inner, 1] = 1 + 2 * np.arange(np.count_nonzero(inner))
     return table

@@ -7,7 +7,7 @@ from skimage import data
 
 from segalgos import StructuredForest, UCMSegmenter, structured_forest_contours
 from segalgos.color import rgb_to_lab
-from segalgos.contours import structured_forest
+from segalgos.contours import _edge_channels, structured_forest
 from segalgos.contours._edge_channels import (
     CELL,
     N_CHANNELS,
@@ -107,6 +107,24 @@ def test_gradient_channels_follow_the_edge():
     assert row[middle - 10, 0] == 0
 
 
+def test_gradients_are_those_of_the_definition():
+    lab = np.random.default_rng(0).normal(0, 20, (31, 40, 3)).astype(np.float32)
+    lab[:8] = 5  # no gradient
+    lab[10:14] = np.arange(40)[:, None]  # along the rows, ...
+    lab[16:22] = -np.arange(6)[:, None, None]  # ... along the columns
+    strength, angle = np.empty((31, 40, 1), np.float32), np.empty((31, 40), np.float32)
+    _edge_channels._differentiate(lab, strength, angle, 0, 31)
+    padded = np.pad(lab.astype(float), ((1, 1), (1, 1), (0, 0)), mode="edge")
+    down, along = padded[2:, 1:-1] - padded[:-2, 1:-1], padded[1:-1, 2:] - padded[1:-1, :-2]
+    best = np.hypot(down, along).argmax(axis=2)[..., None]
+    down, along = (np.take_along_axis(part, best, 2)[..., 0] for part in (down, along))
+    np.testing.assert_allclose(strength[..., 0], np.hypot(down, along) / 200, rtol=1e-5)
+    turned = angle - np.arctan2(down, along) / np.pi * 4
+    np.testing.assert_allclose((turned + 2) % 4 - 2, 0, atol=1e-5)
+    assert angle.min() == 0
+    assert 3.9 < angle.max() <= 4
+
+
 def test_twice_the_size_and_back():
     rng = np.random.default_rng(0)
     image = rng.random((5, 7, 2), dtype=np.float32)
@@ -203,10 +221,11 @@ def test_votes_are_those_of_the_definition(forest, n_rounds):
         for j in range(channels.fine.shape[1] - PATCH + 1):
             for t in range(2):
                 node = forest.roots_[((i + j) * 2 + t) % 3]
-                while forest.nodes_[node, 3] >= 0:
-                    value = direct_value(channels, (i, j), forest.nodes_[node, :2])
-                    node = forest.nodes_[node, 3] + (value > forest.nodes_[node, 2])
-                patch = forest.patches_[~forest.nodes_[node, 3]].reshape(LABEL, LABEL)
+                while forest.nodes_[node, 1] >= 0:
+                    question, child = forest.nodes_[node]
+                    value = direct_value(channels, (i, j), feature_places()[question & 0xFFFF])
+                    node = child + (value > (question >> 16) - 256)
+                patch = forest.patches_[~forest.nodes_[node, 1]].reshape(LABEL, LABEL)
                 top, left = 2 * i + 8, 2 * j + 8
                 place = slice(top, top + LABEL), slice(left, left + LABEL)
                 votes[place] += fitted_to(channels.lab[place].astype(float), patch, n_rounds)
