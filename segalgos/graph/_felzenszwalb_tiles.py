@@ -455,7 +455,8 @@ def segment_tile(image, mask, neighbours, direction_bits, scale, start, stop, la
 
     pivots = _pivots(weights).view(np.uint32)
     bits = weights.reshape(-1).view(np.uint32)
-    keys, other = np.empty((2, bits.shape[0] + 1), np.uint64)
+    n_keys = bits.shape[0] + 1  # apart: rows of one array would be read as if not contiguous
+    keys, other = np.empty(n_keys, np.uint64), np.empty(n_keys, np.uint64)
     for share in range(len(SHARES)):
         low, high = pivots[share], pivots[share + 1]
         n = _collect(bits, low, high, keys)
