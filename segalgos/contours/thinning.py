@@ -69,16 +69,19 @@ def _keep_maxima(peaks, best, steps, thin, first, last):
     first, last : int
         Range of rows.
     """
+    height, width = peaks.shape
     for i in range(first, last):
-        for j in range(peaks.shape[1]):
+        for j in range(width):
             if best[i, j] < 0:
                 thin[i, j] = 0
                 continue
             rows, columns = steps[best[i, j], 0], steps[best[i, j], 1]
             before = _read(peaks, i - rows, j - columns)
             after = _read(peaks, i + rows, j + columns)
-            # Of equal neighbours the first is kept.
-            kept = peaks[i, j] > before and peaks[i, j] >= after
+            # Of equal neighbours the first is kept, unless the other is what the border repeats.
+            inside = 0 <= i + rows <= height - 1 and 0 <= j + columns <= width - 1
+            kept = peaks[i, j] > before
+            kept &= peaks[i, j] > after or (inside and peaks[i, j] == after)
             thin[i, j] = peaks[i, j] if kept else 0
 
 
@@ -110,7 +113,8 @@ def non_maximum_suppression(strengths: ArrayLike) -> NDArray[np.float32]:
     A pixel is compared with the values one pixel away on both sides, interpolated between
     four. Of two equal ones one is kept; a plateau that is wider vanishes but for its
     rim, and without orientations all of it: where no ridge is, there is no direction. Beyond its
-    border the map goes on with its outermost values. O(n_orientations * H * W) time.
+    border the map goes on with its outermost values, so that a line along the border, in the
+    outermost pixels, vanishes. O(n_orientations * H * W) time.
 
     References
     ----------
