@@ -7,6 +7,9 @@ faster than threads inside each operation.
 
 All randomness is a function of (seed, step, part), so a run that is resumed continues
 exactly as if it had never stopped.
+
+Several processes share the parts of each batch, and add up their gradients: all have the same
+weights after each step.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from torch import Tensor, nn
 from segalgos.files import atomic_path
 from segalgos.parallel import map_items
 from segalgos.torch_threads import threads_per_operation
+from segalgos.training.processes import Processes
 from segalgos.training.replicas import replicate
 from segalgos.training.schedule import learning_rate_factor
 
@@ -167,11 +171,17 @@ def train(
         another run.
     FloatingPointError
         If the loss becomes NaN or infinite.
+
+    Notes
+    -----
+    Where ``accelerate launch`` started several processes, they share the parts of each batch.
+    Clock, scores, `checkpoint`, `on_epoch_end` and the bar are then those of the first.
     """
     if epochs is None and time_budget is None:
         raise ValueError("train: epochs and time_budget are both None: give at least one.")
     if patience is not None and validate is None:
         raise ValueError("train: patience needs validate: pass both, or neither.")
+    processes = Processes()
     run = _Run(
         network.to(device).train(),
         optimizer,
@@ -180,21 +190,25 @@ def train(
         precision=precision,
         rate_factors=rate_factors or {},
         ema_decay=ema_decay,
-        seed=seed,
+        seed=processes.agree(seed),
         device=torch.device(device),
         identity=identity,
+        processes=processes,
     )
     path = None if checkpoint is None else Path(checkpoint)
-    if path is not None and path.exists():
+    if processes.agree(path is not None and path.exists()):
         run.resume(path)
     start = time.perf_counter() - run.seconds
 
     def progress() -> float:
         by_steps = 0.0 if epochs is None else run.step / (epochs * steps_per_epoch)
-        by_time = 0.0 if time_budget is None else (time.perf_counter() - start) / time_budget
+        by_time = 0.0
+        if time_budget is not None:
+            by_time = processes.agree((time.perf_counter() - start) / time_budget)
         return max(by_steps, by_time if run.step > 0 else 0.0)  # one step at least
 
-    with threads_per_operation(1), _progress_bar(verbose) as show:
+    is_first = processes.rank == 0
+    with threads_per_operation(1), _progress_bar(verbose and is_first) as show:
         done = progress()
         while done < 1 and not run.is_stuck(patience):
             losses = []
@@ -219,11 +233,13 @@ def train(
                 network.eval()
                 row.update(measure())
                 network.train()
-            row["seconds"] = run.seconds = time.perf_counter() - start
+            row["seconds"] = time.perf_counter() - start
+            row = processes.agree(row)
+            run.seconds = row["seconds"]
             run.history.append(row)
-            if path is not None:
+            if path is not None and is_first:
                 run.write(path)
-            if on_epoch_end is not None:
+            if on_epoch_end is not None and is_first:
                 on_epoch_end(dict(row))
     weights = run.average if run.best_weights is None else run.best_weights
     if weights is not None:
@@ -248,14 +264,18 @@ class _Run:
         seed: int,
         device: torch.device,
         identity: str,
+        processes: Processes,
     ):
         self.network = network
+        self.processes = processes
+        processes.hand_out(network.state_dict().values())
         learned = {name: p for name, p in network.named_parameters() if p.requires_grad}
         self.parameters = list(learned.values())
         factors = [rate_factors.get(name, 1.0) for name in learned]
         self.optimizer = _make_optimizer(optimizer, self.parameters, weight_decay, factors)
         mixed = precision == "bfloat16"
-        self.replicas = [replicate(network, mixed=mixed) for _ in range(n_parts)]
+        self.n_parts = n_parts
+        self.replicas = {p: replicate(network, mixed=mixed) for p in processes.own(n_parts)}
         self.ema_decay = ema_decay
         self.average = None if ema_decay is None else _copy(network.state_dict())
         self.seed = seed
@@ -283,16 +303,17 @@ class _Run:
             gradients = torch.autograd.grad(value, self.parameters, allow_unused=True)
             return value.item(), gradients
 
-        n_parts = len(self.replicas)
         total = 0.0
         sums = [_Sum() for _ in self.parameters]
-        for first in range(0, n_parts, PARTS_AT_ONCE):
-            parts = range(first, min(first + PARTS_AT_ONCE, n_parts))
-            for value, gradients in map_items(compute, parts):  # in order
+        own = list(self.replicas)
+        for first in range(0, len(own), PARTS_AT_ONCE):
+            for value, gradients in map_items(
+                compute, own[first : first + PARTS_AT_ONCE]
+            ):  # in order
                 total += value
                 for gradient_sum, gradient in zip(sums, gradients, strict=True):
                     gradient_sum.add(gradient)
-        mean_loss = total / n_parts
+        mean_loss = self._add_up(total, sums) / self.n_parts
         if not np.isfinite(mean_loss):
             raise FloatingPointError(
                 f"train: the loss became {mean_loss} at step {self.step}: lower learning_rate."
@@ -308,19 +329,39 @@ class _Run:
         self._update_average()
         return mean_loss
 
+    def _add_up(self, loss: float, sums: list[_Sum]) -> float:
+        """Add sums of gradients, and the loss, over all processes."""
+        if self.processes.count == 1:
+            return loss
+        counts = torch.tensor([loss, *(s.count for s in sums)], device=self.device)
+        values = [
+            torch.zeros_like(p) if s.total is None else s.total
+            for p, s in zip(self.parameters, sums, strict=True)
+        ]
+        counts, *values = self.processes.add_up([counts, *values])
+        loss, *counts = counts.tolist()
+        for gradient_sum, value, count in zip(sums, values, counts, strict=True):
+            gradient_sum.total, gradient_sum.count = (value, int(count)) if count else (None, 0)
+        return loss
+
     @torch.no_grad()
     def _merge_buffers(self) -> None:
         """Average the running statistics that the parts arrived at."""
-        copies = [list(replica.buffers()) for replica, _ in self.replicas]
-        for own, *parts in zip(self.network.buffers(), *copies, strict=True):
-            own.copy_(sum(parts) / len(parts) if own.is_floating_point() else parts[0])
-            for part in parts:
-                part.copy_(own)
+        own = list(self.network.buffers())
+        copies = [list(replica.buffers()) for replica, _ in self.replicas.values()]
+        averaged = [k for k, buffer in enumerate(own) if buffer.is_floating_point()]
+        for buffer, part in zip(own, copies[0], strict=True):
+            buffer.copy_(part)
+        if averaged:
+            sums = self.processes.add_up([sum(copy[k] for copy in copies) for k in averaged])
+            for k, total in zip(averaged, sums, strict=True):
+                own[k].copy_(total / self.n_parts)
+        self.hand_out_buffers()
 
     @torch.no_grad()
     def hand_out_buffers(self) -> None:
         """Copy the network's running statistics to all replicas."""
-        for replica, _ in self.replicas:
+        for replica, _ in self.replicas.values():
             for own, part in zip(self.network.buffers(), replica.buffers(), strict=True):
                 part.copy_(own)
 
@@ -343,7 +384,7 @@ class _Run:
             last = _copy(self.network.state_dict())
             self.network.load_state_dict(self.average)
         self.network.eval()
-        score = float(validate())
+        score = self.processes.agree(float(validate()))
         if score >= self.best_score:
             self.best_score = score
             self.best_weights = _copy(self.network.state_dict())
