@@ -30,6 +30,9 @@ __all__ = [
 
 # log(1 - p) and (1 - p) ** gamma need a p below 1 to have a finite gradient.
 SMALLEST = 1e-7
+# Numbers of a vector register. torch computes the softmax of fewer that lie side by side one by
+# one; by planes it takes a third of the time, copies included.
+FEW_CLASSES = 16
 
 
 class _PixelLoss(nn.Module):
@@ -124,11 +127,14 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
-        ctx.axis, by_pixel = 1, logits
-        if logits.is_contiguous(memory_format=torch.channels_last):
-            ctx.axis, by_pixel = 3, logits.permute(0, 2, 3, 1)  # as it lies in memory
+        ctx.axis, by_class = 1, logits
+        ctx.is_last = logits.is_contiguous(memory_format=torch.channels_last)
+        if ctx.is_last and logits.shape[1] < FEW_CLASSES:
+            by_class = logits.contiguous()
+        elif ctx.is_last:
+            ctx.axis, by_class = 3, logits.permute(0, 2, 3, 1)  # as it lies in memory
             labels, weight = labels.permute(0, 2, 3, 1), weight.permute(0, 2, 3, 1)
-        log_p = F.log_softmax(by_pixel, dim=ctx.axis)
+        log_p = F.log_softmax(by_class, dim=ctx.axis)
         values = torch.where(weight > 0, -log_p.gather(ctx.axis, labels) * weight, 0.0)
         total = weight.sum()
         total = torch.where(total > 0, total, 1.0)
@@ -145,7 +151,11 @@ class _CrossEntropy(torch.autograd.Function):
         ignored = share == 0
         if ignored.any():  # their logits may be no numbers
             found.masked_fill_(ignored, 0.0)
-        return found.permute(0, 3, 1, 2) if ctx.axis == 3 else found, None, None
+        if ctx.axis == 3:
+            found = found.permute(0, 3, 1, 2)
+        elif ctx.is_last:  # the layers before are faster with it
+            found = found.contiguous(memory_format=torch.channels_last)
+        return found, None, None
 
 
 class FocalLoss(_PixelLoss):

@@ -75,14 +75,17 @@ def test_cross_entropy_equals_torch(case):
     torch.testing.assert_close(CrossEntropyLoss(class_weight)(logits, labels), expected)
 
 
+@pytest.mark.parametrize("times", [1, 7])  # few and many classes
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_gradient_of_cross_entropy_equals_torch(case, layout):
+def test_gradient_of_cross_entropy_equals_torch(case, layout, times):
     logits, labels, _, class_weight = case
+    logits, class_weight = logits.repeat(1, times, 1, 1), class_weight.repeat(times)
     logits = logits.detach().to(memory_format=layout).requires_grad_()
     found = CrossEntropyLoss(class_weight)(logits, labels)
     expected = F.cross_entropy(logits, labels, weight=class_weight, ignore_index=-1)
     (gradient,), (torchs,) = (torch.autograd.grad(3 * loss, logits) for loss in (found, expected))
     torch.testing.assert_close(gradient, torchs)
+    assert gradient.is_contiguous(memory_format=layout)
 
 
 def test_focal_alpha_scales_and_gamma_zero_is_cross_entropy(case):
