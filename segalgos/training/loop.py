@@ -319,7 +319,7 @@ class _Run:
                 f"train: the loss became {mean_loss} at step {self.step}: lower learning_rate."
             )
         for parameter, gradient_sum in zip(self.parameters, sums, strict=True):
-            parameter.grad = gradient_sum.mean()
+            parameter.grad = _laid_out_as(parameter, gradient_sum.mean())
         torch.nn.utils.clip_grad_norm_(self.parameters, max_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("rate_factor", 1.0)
@@ -481,6 +481,17 @@ class _Sum:
 
     def mean(self) -> Tensor | None:
         return self.total if self.count <= 1 else self.total.div_(self.count)
+
+
+def _laid_out_as(parameter: Tensor, gradient: Tensor | None) -> Tensor | None:
+    """Give a gradient in the parameter's memory layout.
+
+    On a CPU torch's fused optimizers take values of both that lie at the same place in memory for
+    one another, also where one is in channels-last memory and the other is not (torch 2.13).
+    """
+    if gradient is None or gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
 
 
 def _copy(weights: dict[str, Tensor]) -> dict[str, Tensor]:

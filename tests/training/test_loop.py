@@ -76,6 +76,55 @@ def test_one_step_equals_torch():
         torch.testing.assert_close(a, b, msg=name, rtol=1e-4, atol=1e-5)
 
 
+class Scattered(nn.Module):
+    """Weights in one memory layout, whose gradient comes in another."""
+
+    def __init__(self, layout):
+        super().__init__()
+        weight = torch.randn((4, 3, 5, 5), generator=torch.Generator().manual_seed(0))
+        self.weight = nn.Parameter(weight.contiguous(memory_format=layout))
+        self.other = torch.contiguous_format
+        if layout == torch.contiguous_format:
+            self.other = torch.channels_last
+
+    def forward(self, x):
+        return _Relaid.apply(self.weight, self.other)
+
+
+class _Relaid(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, weight, layout):
+        ctx.layout = layout
+        return weight.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient.contiguous(memory_format=ctx.layout).clone(), None
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_gradients_in_another_memory_layout(layout, optimizer):
+    network = Scattered(layout)
+    target = torch.randn((4, 3, 5, 5), generator=torch.Generator().manual_seed(1))
+    reference = nn.Parameter(network.weight.detach().contiguous())
+    if optimizer == "sgd":
+        steps = torch.optim.SGD([reference], lr=0.01, momentum=0.9, nesterov=True, fused=False)
+    else:
+        steps = torch.optim.AdamW([reference], lr=0.01, weight_decay=0.0, fused=False)
+    for _ in range(5):
+        reference.grad = (2 * (reference.detach() - target) / target.numel()).contiguous()
+        steps.step()
+    train(
+        network,
+        lambda rng: (torch.zeros(1, 1, 1, 1), target, None),
+        lambda found, wanted, _: ((found - wanted) ** 2).mean(),
+        steps_per_epoch=5, epochs=1, optimizer=optimizer, learning_rate=0.01, warmup=0.0,
+        schedule="constant", weight_decay=0.0,
+    )  # fmt: skip
+    torch.testing.assert_close(network.weight.contiguous(), reference)
+
+
 def test_running_statistics_are_averaged_over_the_parts():
     network = Tiny()
     start = [
