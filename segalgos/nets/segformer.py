@@ -95,10 +95,12 @@ class AllMLPDecoder(nn.Module):
             Logits.
         """
         weights, bias = self._fused_layers()
-        x = _project(maps[0], weights[0], bias)  # (N, width, h, w)
-        for small, weight in zip(maps[1:], weights[1:]):
+        # Added up in a map of its own: in place on a view, as `_project` gives it, autograd copies.
+        x = F.interpolate(_project(maps[-1], weights[-1]), size=maps[0].shape[2:], mode="bilinear")
+        for small, weight in zip(maps[-2:0:-1], weights[-2:0:-1]):
             small = _project(small, weight)  # (N, width, h[i], w[i])
             x += F.interpolate(small, size=x.shape[2:], mode="bilinear")
+        x += _project(maps[0], weights[0], bias)  # (N, width, h, w)
         if self.training:
             x = self.batch_norm(x)
         x = self.dropout(F.relu(x, inplace=True))  # (N, width, h, w)
