@@ -98,19 +98,19 @@ def _matrices(dtype: np.dtype) -> _Matrices:
 
 
 def _transform_kernel(weight: Tensor) -> Tensor:
-    """(c_out, c_in, 3, 3) to (36, c_in, c_out), G g G^T of eq. (8)."""
-    values = weight.detach().permute(1, 2, 3, 0).contiguous().numpy()  # (c_in, 3, 3, c_out)
-    tiling = _Tiling(len(values), (3, 3), 1, 1)  # a tile for each channel of the input
+    """(c_out, c_in, 3, 3) to (36, c_out, c_in), G g G^T of eq. (8)."""
+    values = _channels_last(weight)  # (c_out, 3, 3, c_in), which is how nets hold it
+    tiling = _Tiling(len(values), (3, 3), 1, 1)  # a tile for each channel of the output
     return tiling.transformed(values, _matrices(values.dtype).kernel, 3, 0, (0, len(values)))
 
 
 def _kernel_gradient(products: Tensor) -> Tensor:
     """Gradient (c_out, c_in, 3, 3) from that of the transformed kernel."""
-    _, c_in, c_out = products.shape
-    found = np.zeros((c_in, 3, 3, c_out), products.numpy().dtype)
-    tiling = _Tiling(c_in, (3, 3), 1, 1)
-    tiling.add(products, _matrices(found.dtype).back_to_kernel, 0, found, (0, c_in))
-    return torch.from_numpy(found).permute(3, 0, 1, 2).contiguous()
+    _, c_out, c_in = products.shape
+    found = np.zeros((c_out, 3, 3, c_in), products.numpy().dtype)
+    tiling = _Tiling(c_out, (3, 3), 1, 1)
+    tiling.add(products, _matrices(found.dtype).back_to_kernel, 0, found, (0, c_out))
+    return torch.from_numpy(found).permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ def _channels_last(x: Tensor) -> NDArray:
 
 
 def _convolve(x: Tensor, kernel: Tensor, bias: Tensor | None, tiling: _Tiling) -> Tensor:
-    """Eq. (8), summed over channels by eq. (12): the kernel is transformed already."""
+    """Eq. (8), summed over channels by eq. (12), with the transformed kernel (36, c_in, c_out)."""
     c_out = kernel.shape[2]
     values = _channels_last(x)
     matrices = _matrices(values.dtype)
@@ -237,22 +237,22 @@ def _convolve(x: Tensor, kernel: Tensor, bias: Tensor | None, tiling: _Tiling) -
 def _gradients(
     x: Tensor, kernel: Tensor, gradient: Tensor, tiling: _Tiling, wanted: tuple[bool, bool]
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of the map, and (c_out, c, 3, 3) of the weights.
+    """Gradients of the map, and (c_out, c, 3, 3) of the weights, by the kernel (36, c_out, c).
 
     Each step of `_convolve` is linear: these are its transposes, in reverse order.
     """
-    _, c, c_out = kernel.shape
+    _, c_out, c = kernel.shape
     values, gradients = _channels_last(x), _channels_last(gradient)
     matrices = _matrices(values.dtype)
     x_gradient, products = np.zeros_like(values) if wanted[0] else None, None
     for band in tiling.bands(max(c, c_out)):
         outputs = tiling.transformed(gradients, matrices.spread, STEP, 0, band)
         if x_gradient is not None:
-            inputs = torch.bmm(outputs, kernel.transpose(1, 2))
+            inputs = torch.bmm(outputs, kernel)
             tiling.add(inputs, matrices.back_to_map, tiling.padding, x_gradient, band)
         if wanted[1]:
             inputs = tiling.transformed(values, matrices.to_tiles, TILE, tiling.padding, band)
-            found = torch.bmm(inputs.transpose(1, 2), outputs)
+            found = torch.bmm(outputs.transpose(1, 2), inputs)
             products = found if products is None else products.add_(found)
     return (
         None if x_gradient is None else torch.from_numpy(x_gradient).permute(0, 3, 1, 2),
@@ -391,7 +391,7 @@ class _Convolution(torch.autograd.Function):
         kernel = _transform_kernel(weight)
         ctx.save_for_backward(x, kernel)
         ctx.tiling = tiling
-        return _convolve(x, kernel, None, tiling)
+        return _convolve(x, kernel.transpose(1, 2), None, tiling)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -487,7 +487,7 @@ class WinogradConv2d(_TiledConv2d):
     def __init__(self, conv: nn.Conv2d):
         super().__init__(conv)
         kernel = _transform_kernel(conv.weight.double()).to(conv.weight.dtype)
-        self.register_buffer("kernel", kernel, persistent=False)
+        self.register_buffer("kernel", kernel.transpose(1, 2).contiguous(), persistent=False)
 
     def _in_tiles(self, x: Tensor, tiling: _Tiling) -> Tensor:
         return _convolve(x, self.kernel, self.conv.bias, tiling)
