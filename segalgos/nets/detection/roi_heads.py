@@ -306,11 +306,18 @@ def _pool(pyramid: list[Tensor], boxes: list[Tensor], size: int) -> Tensor:
     images = torch.repeat_interleave(torch.tensor(counts)).to(joined.device)
     level = CANONICAL_LEVEL + torch.log2(box_areas(joined).sqrt() / CANONICAL_SIDE) + 1e-6
     level = level.floor().clamp(0, len(STRIDES) - 1).long()
+    places = [torch.nonzero(level == k)[:, 0] for k in range(len(STRIDES))]
+    parts = (
+        roi_align(pyramid[k], joined[here], images[here], size, scale=1 / stride)
+        for k, (here, stride) in enumerate(zip(places, STRIDES, strict=True))
+        if len(here)
+    )
+    if torch.is_grad_enabled() and len(joined):
+        # Written in place, all boxes would be copied for each map on the way back.
+        by_level = torch.cat([part.permute(0, 2, 3, 1) for part in parts])
+        return by_level[torch.argsort(torch.cat(places))].permute(0, 3, 1, 2)
     shape = (len(joined), size, size, pyramid[0].shape[1])
     pooled = pyramid[0].new_empty(shape).permute(0, 3, 1, 2)
-    for k, stride in enumerate(STRIDES):
-        here = torch.nonzero(level == k)[:, 0]
-        if len(here):
-            part = roi_align(pyramid[k], joined[here], images[here], size, scale=1 / stride)
-            pooled[here] = part
+    for here, part in zip(filter(len, places), parts, strict=True):
+        pooled[here] = part
     return pooled
