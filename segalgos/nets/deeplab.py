@@ -85,7 +85,9 @@ class ASPP(nn.Module):
         (N, c_out, h, w) Tensor
         """
         *local, image = (branch(x) for branch in self.convs)  # (N, c_out, h, w), (N, c_out, 1, 1)
-        x = torch.cat([*local, image.expand_as(local[0])], dim=1)  # (N, 5 c_out, h, w)
+        # As it is in memory, the joined map is: channels last, not by planes as views are.
+        image = image.expand_as(local[0]).contiguous(memory_format=torch.channels_last)
+        x = torch.cat([*local, image], dim=1)  # (N, 5 c_out, h, w)
         return self.project(x)  # (N, c_out, h, w)
 
 
