@@ -40,6 +40,8 @@ def replicate(network: nn.Module, *, mixed: bool = False) -> tuple[nn.Module, to
                 setattr(module, name, _SeededDropout(child, generator))
             elif device.type != "cpu":
                 continue
+            elif mixed and isinstance(child, nn.Conv2d) and child.groups == child.in_channels > 1:
+                setattr(module, name, _DepthwiseConv2d(child))
             elif mixed and isinstance(child, nn.Conv2d) and max(child.stride) > 1:
                 setattr(module, name, _StridedConv2d(child))
             elif not mixed and TrainableWinogradConv2d.suits(child):
@@ -60,6 +62,21 @@ class _Mixed(nn.Module):
             found = self.network(x)
         # Losses add up many values.
         return tree_map(lambda y: y.float() if isinstance(y, Tensor) else y, found)
+
+
+class _DepthwiseConv2d(nn.Module):
+    """A convolution of each channel by itself, in float32.
+
+    There is little to multiply, and on a CPU its gradients in bfloat16 take longer (oneDNN 3.12).
+    """
+
+    def __init__(self, conv: nn.Conv2d):
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return self.conv(x.float())
 
 
 class _StridedConv2d(nn.Module):

@@ -68,6 +68,16 @@ def test_mixed_products_are_of_bfloat16():
     assert outputs(x)["size"] == (4, 4)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_depthwise_convolutions_are_of_float32(stride):
+    network = nn.Conv2d(8, 16, 3, stride=stride, padding=1, groups=8)
+    x = torch.randn(2, 8, 9, 9, generator=torch.Generator().manual_seed(0))
+    replica, _ = replicate(nn.Sequential(network), mixed=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert replica.network[0](x.bfloat16()).dtype == torch.float32
+    torch.testing.assert_close(replica(x), network(x))
+
+
 class Parts(nn.Module):
     """A network that gives more than one tensor."""
 
