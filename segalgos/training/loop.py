@@ -307,9 +307,8 @@ class _Run:
         sums = [_Sum() for _ in self.parameters]
         own = list(self.replicas)
         for first in range(0, len(own), PARTS_AT_ONCE):
-            for value, gradients in map_items(
-                compute, own[first : first + PARTS_AT_ONCE]
-            ):  # in order
+            parts = own[first : first + PARTS_AT_ONCE]
+            for value, gradients in map_items(compute, parts):  # in order
                 total += value
                 for gradient_sum, gradient in zip(sums, gradients, strict=True):
                     gradient_sum.add(gradient)

@@ -78,20 +78,16 @@ class FeaturePyramid(nn.Module):
 
 
 def _add_enlarged(fine: Tensor, coarse: Tensor) -> Tensor:
-    """Add to each cell of a map what the nearest of a coarser map has.
-
-    Without gradients, the first is changed. With them that would have autograd copy the map for
-    each view.
-    """
+    """Add to each cell of a map what the nearest of a coarser map has; the first may be changed."""
     if fine.shape[2] == 2 * coarse.shape[2] and fine.shape[3] == 2 * coarse.shape[3]:
         # Without a copy of the coarser map: writing that takes longer than all of this.
         fours = fine.unflatten(3, (-1, 2)).unflatten(2, (-1, 2))
         added = coarse[:, :, :, None, :, None]
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled():  # autograd would copy a map that is changed by way of views
             return (fours + added).flatten(4, 5).flatten(2, 3)
         fours.add_(added)
         return fine
-    return fine + F.interpolate(coarse, fine.shape[2:], mode="nearest")
+    return fine.add_(F.interpolate(coarse, fine.shape[2:], mode="nearest"))
 
 
 class PyramidBackbone(nn.Module):
