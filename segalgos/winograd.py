@@ -49,8 +49,8 @@ OUTPUT = [
     [0, 1, -1, 8, -8, 1],
 ]
 
-# Below, transforming the maps costs about what the multiplications saved are worth.
-FEWEST_CHANNELS = 256
+# Below, transforming the maps costs half of what the multiplications saved are worth, or more.
+FEWEST_CHANNELS = 128
 # Beyond, the phases of usual maps are smaller than a few tiles.
 LARGEST_DILATION = 4
 # Share of the direct convolution's multiplications from which on that one is faster.

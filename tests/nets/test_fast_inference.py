@@ -21,22 +21,22 @@ from segalgos.winograd import WinogradConv2d
 # Of each network: how it is made, how many norms cannot be folded, and its 3x3 convolutions
 # that are large enough for Winograd's algorithm.
 NETWORKS = {
-    "fcn": (lambda: FCN(3, 4, fc_channels=8, padding="same"), 0, 8),
-    "fcn_resnet18": (lambda: FCNResNet(1, 4, backbone="resnet18"), 0, 7),
+    "fcn": (lambda: FCN(3, 4, fc_channels=8, padding="same"), 0, 10),
+    "fcn_resnet18": (lambda: FCNResNet(1, 4, backbone="resnet18"), 0, 12),
     "deeplab_v3": (
-        lambda: DeepLab(3, 4, version="v3", backbone="resnet18", output_stride=8), 0, 8,
+        lambda: DeepLab(3, 4, version="v3", backbone="resnet18", output_stride=8), 0, 12,
     ),
-    "deeplab_v3+": (lambda: DeepLab(3, 4, backbone="resnet18"), 0, 9),
+    "deeplab_v3+": (lambda: DeepLab(3, 4, backbone="resnet18"), 0, 12),
     "unet": (lambda: UNet(2, 4, base_channels=8, depth=2, batch_norm=True), 0, 0),
     "unet_same": (
-        lambda: UNet(3, 4, base_channels=64, depth=2, padding="same", batch_norm=True), 0, 1,
+        lambda: UNet(3, 4, base_channels=64, depth=2, padding="same", batch_norm=True), 0, 5,
     ),
-    "encoder_unet": (lambda: EncoderUNet(EfficientNetLite0(), 4), 0, 2),
+    "encoder_unet": (lambda: EncoderUNet(EfficientNetLite0(), 4), 0, 4),
     # Its norm is computed as part of a linear layer already.
     "segformer": (lambda: SegFormer("b0", 4), 1, 0),
     # Norms before convolutions: eleven of the pyramid pooling, one of the head; and both of
     # the auxiliary head, which runs in training only.
-    "ddrnet": (lambda: DDRNet(3, 4, base_channels=8, head_channels=8, auxiliary=True), 14, 0),
+    "ddrnet": (lambda: DDRNet(3, 4, base_channels=8, head_channels=8, auxiliary=True), 14, 4),
 }  # fmt: skip
 
 
