@@ -49,21 +49,24 @@ def table(rows: list[dict[str, Any]]) -> list[list[str]]:
     return lines
 
 
+def label(row: dict[str, Any]) -> str:
+    """What the name of a run says after its seed: runs of the same took as much CPU time."""
+    return row["run"].split(f"seed{row['seed']}")[1]
+
+
 def _lines(rows: list[dict[str, Any]]) -> list[list[str]]:
     """Lines of one segmenter."""
     lines = []
-    scratch = {row["seed"]: mean_iou(row) for row in rows if row["net"] == "scratch"}
+    scratch = {(r["seed"], label(r)): mean_iou(r) for r in rows if r["net"] == "scratch"}
     for net, title in TITLES.items():
         of_net = [row for row in rows if row["net"] == net]
-        epochs_of = [
-            (row["pretraining"]["epochs"], row["parameters"]["epochs"])
-            if net == "self_supervised"
-            else ()
-            for row in of_net
-        ]
-        for epochs in sorted(set(epochs_of)):
-            runs = [row for row, own in zip(of_net, epochs_of, strict=True) if own == epochs]
-            gains = [mean_iou(r) - scratch[r["seed"]] for r in runs if r["seed"] in scratch]
+        for name in sorted({label(row) for row in of_net}):
+            runs = [row for row in of_net if label(row) == name]
+            pairs = [(mean_iou(row), scratch.get((row["seed"], name))) for row in runs]
+            gains = [own - other for own, other in pairs if other is not None]
+            epochs = ()
+            if net == "self_supervised":
+                epochs = runs[0]["pretraining"]["epochs"], runs[0]["parameters"]["epochs"]
             lines.append(
                 [
                     title.format(*epochs, **runs[0]),

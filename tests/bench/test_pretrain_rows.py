@@ -42,12 +42,12 @@ def test_scratch_had_no_less_time_and_the_same_labels(row):
 
 
 def test_the_gain_is_that_of_each_seed(tables):
-    def made(net, seed, score):
+    def made(net, seed, score, label=""):
         return {
-            "net": net, "seed": seed, "segmenter": "Net", "n_parameters": 1, "n_labelled": 3,
-            "n_unlabelled": 9, "pretraining": {"epochs": 2}, "parameters": {"epochs": 4},
-            "pretraining_cpu_seconds": 1.0, "cpu_seconds": 2.0,
-            "scores": {"val": {"mean_iou": score}},
+            "run": f"{net}-seed{seed}{label}", "net": net, "seed": seed, "segmenter": "Net",
+            "n_parameters": 1, "n_labelled": 3, "n_unlabelled": 9, "parameters": {"epochs": 4},
+            "pretraining": {"epochs": 2}, "pretraining_cpu_seconds": 1.0,
+            "cpu_seconds": 2.0, "scores": {"val": {"mean_iou": score}},
         }  # fmt: skip
 
     scores = {"scratch": (0.3, 0.5), "self_supervised": (0.4, 0.7)}
@@ -56,3 +56,9 @@ def test_the_gain_is_that_of_each_seed(tables):
     assert scratch[2:5] == ["2", "0.400 ± 0.141", "-"]
     # mean .15, deviation .0707, of two: half of the interval is 12.706 * .05
     assert pretrained[2:5] == ["2", "0.550 ± 0.212", "+0.150 [-0.485, +0.785]"]
+    # Runs of other lengths are held against those that took as long.
+    runs += [made("scratch", 0, 0.6, "-long"), made("self_supervised", 0, 0.65, "-long")]
+    runs += [made("self_supervised", 0, 0.9, "-longer")]
+    _, *scratch, short, long, longer = tables.table(runs)
+    assert [line[3] for line in scratch] == ["0.400 ± 0.141", "0.600"]
+    assert [short[4], long[4], longer[4]] == ["+0.150 [-0.485, +0.785]", "+0.050", "-"]
