@@ -271,16 +271,18 @@ def training(name: str, columns: dict[str, Callable[[dict], float]]) -> str:
     runs: dict[tuple, list[dict]] = {}
     for line in path.read_text().splitlines():
         row = json.loads(line)
-        runs.setdefault((row["minutes"], row["net"]), []).append(row)
-    lines = [["minutes", "net", "parameters", "seeds", "steps", *columns, "s an image"]]
+        precision = row["parameters"].get("precision", "float32")
+        runs.setdefault((row["minutes"], row["net"], precision), []).append(row)
+    lines = [["minutes", "net", "parameters", "in", "seeds", "steps", *columns, "s an image"]]
     commands = []
-    for (minutes, net), rows in sorted(runs.items()):
+    for (minutes, net, precision), rows in sorted(runs.items()):
         alone = [row for row in rows if "epochs" not in row]
         lines.append(
             [
                 f"{minutes:g}",
                 f"`{net}`",
                 f"{rows[0]['n_parameters'] / 1e6:.1f} M",
+                precision,
                 str(len(rows)),
                 f"{statistics.fmean(row['steps'] for row in rows):.0f}",
                 *(spread([score(row["scores"]) for row in rows]) for score in columns.values()),
