@@ -52,6 +52,8 @@ def launch(folder, n_processes, seed="0"):
             *("--master_addr", "127.0.0.1", "--master_port", str(port)),
         ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}
+    if sys.platform == "linux":  # a machine's name need not be known to any network
+        environment["GLOO_SOCKET_IFNAME"] = "lo"
     done = subprocess.run(
         [*command, str(script), str(folder), seed],
         env=environment, capture_output=True, text=True, timeout=300, check=False,
