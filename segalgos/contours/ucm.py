@@ -30,8 +30,8 @@ class ContourSource(NamedTuple):
     level : float
         Where `UCMSegmenter` cuts if it is not told.
     sigma : float, default=0
-        Standard deviation, in pixels, of what it smooths a strength (H, W) with: where
-        neighbouring pixels disagree a little, every pixel is a basin.
+        Standard deviation, in pixels, of what it smooths strengths with: where neighbouring
+        pixels disagree a little, every pixel is a basin.
     """
 
     function: str
@@ -58,10 +58,10 @@ class ContourSource(NamedTuple):
 #: Contours that `UCMSegmenter` knows by name.
 CONTOURS: dict[str, ContourSource] = {
     "gradient": ContourSource("gradient_contours", level=16.0),
-    "mpb": ContourSource("multiscale_pb", level=0.21),
-    "gpb": ContourSource("globalized_pb", level=0.6),
+    "mpb": ContourSource("multiscale_pb", level=0.21, sigma=1.0),
+    "gpb": ContourSource("globalized_pb", level=0.6, sigma=1.3),
     "structured_forest": ContourSource("structured_forest_contours", level=0.1, sigma=1.0),
-    "net": ContourSource("net_contours", level=0.2),
+    "net": ContourSource("net_contours", level=0.2, sigma=0.7),
 }
 
 
@@ -292,6 +292,13 @@ def _resize(image, mask, scale):
     return np.where(inside[..., None], values, 0), inside
 
 
+def _smooth(strength, sigma, mask):
+    """A strength (H, W) or (K, H, W), smoothed in the plane."""
+    planes = strength.reshape(-1, *strength.shape[-2:], 1)
+    smooth = [gaussian(plane, sigma, mask) for plane in planes]
+    return np.stack(smooth).reshape(strength.shape)
+
+
 class UCMSegmenter(Segmenter):
     """Hierarchies of regions from contours (OWT-UCM) [1]_, cut at one level.
 
@@ -474,7 +481,7 @@ class UCMSegmenter(Segmenter):
             source = CONTOURS[self.contours]
             strength = source.load()(image, data_range=data_range, mask=mask, channel_axis=-1)
             if source.sigma > 0:
-                strength = gaussian(strength[..., None], source.sigma, mask)[..., 0]
+                strength = _smooth(strength, source.sigma, mask)
         if strength.shape[-2:] != image.shape[:2]:
             raise ValueError(
                 f"{self._caller}: contours gave a strength of shape {strength.shape} for an image "

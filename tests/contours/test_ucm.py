@@ -16,6 +16,7 @@ from segalgos import (
     gradient_contours,
     oriented_watershed,
 )
+from segalgos.contours.ucm import CONTOURS
 
 SIDES = ndimage.generate_binary_structure(2, 1)
 
@@ -289,6 +290,18 @@ def test_scribbles_of_prompts():
     truth = np.full(image.shape, 9)
     truth[4:12, 5:14], truth[10:20, 16:26] = 4, 2
     assert (labels == truth).mean() > 0.95
+
+
+@pytest.mark.parametrize("name", ["mpb", "structured_forest"])
+def test_known_contours_are_smoothed(name):
+    image = _image("colour")
+    source = CONTOURS[name]
+    strength = source.load()(image)
+    sigmas = (0,) * (strength.ndim - 2) + (source.sigma,) * 2
+    smooth = ndimage.gaussian_filter(strength.astype(float), sigmas)
+    found, expected = UCMSegmenter(name).hierarchy(image), contour_hierarchy(smooth)
+    assert _same_partition(found.regions, expected.regions)
+    np.testing.assert_allclose(found.levels, expected.levels, rtol=1e-4)
 
 
 def test_own_contours():
