@@ -59,9 +59,9 @@ class ContourSource(NamedTuple):
 CONTOURS: dict[str, ContourSource] = {
     "gradient": ContourSource("gradient_contours", level=16.0),
     "mpb": ContourSource("multiscale_pb", level=0.21, sigma=1.0),
-    "gpb": ContourSource("globalized_pb", level=0.6, sigma=1.3),
+    "gpb": ContourSource("globalized_pb", level=0.56, sigma=1.3),
     "structured_forest": ContourSource("structured_forest_contours", level=0.1, sigma=1.0),
-    "net": ContourSource("net_contours", level=0.2, sigma=0.7),
+    "net": ContourSource("net_contours", level=0.19, sigma=0.7),
 }
 
 
