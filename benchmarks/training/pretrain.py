@@ -263,6 +263,8 @@ def provenance(args: argparse.Namespace, seed: int) -> dict[str, Any]:
         options += ["--epochs", str(args.epochs)]
     if args.net == "imagenet":
         options += ["--imagenet-epochs", str(args.imagenet_epochs)]
+    if args.label:
+        options.append(f"--label={args.label}")
     return {
         "command": "python benchmarks/training/pretrain.py " + shlex.join(options),
         "versions": {package: version(package) for package in ("segalgos", "torch", "numpy")},
