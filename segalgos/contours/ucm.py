@@ -293,7 +293,7 @@ def _resize(image, mask, scale):
 
 
 def _smooth(strength, sigma, mask):
-    """A strength (H, W) or (K, H, W), smoothed in the plane."""
+    """Smooth a strength (H, W), or each orientation of (K, H, W)."""
     planes = strength.reshape(-1, *strength.shape[-2:], 1)
     smooth = [gaussian(plane, sigma, mask) for plane in planes]
     return np.stack(smooth).reshape(strength.shape)
@@ -342,7 +342,9 @@ class UCMSegmenter(Segmenter):
     -----
     With prompts the result has their ids, spread by ``Hierarchy.cut(scribbles=...)``.
 
-    A callable sees pixels outside the mask as 0.
+    Contours with a name but "gradient" are smoothed by a Gaussian of about a pixel before they are
+    parted into basins; those of a callable are taken as they are. A callable sees pixels outside
+    the mask as 0.
 
     References
     ----------
