@@ -10,10 +10,11 @@ from segalgos.graph.max_flow import half_neighborhood
 
 
 def energy_of(labels, unary, pairwise, cost):
-    rows, columns = np.indices(labels.shape)
-    energy = unary[rows, columns, labels].sum()
-    energy += (pairwise[0, :, :-1] * cost[labels[:, :-1], labels[:, 1:]]).sum()
-    return energy + (pairwise[1, :-1] * cost[labels[:-1], labels[1:]]).sum()
+    """Energy of labels (..., H, W)."""
+    rows, columns = np.indices(labels.shape[-2:])
+    across = pairwise[0, :, :-1] * cost[labels[..., :-1], labels[..., 1:]]
+    down = pairwise[1, :-1] * cost[labels[..., :-1, :], labels[..., 1:, :]]
+    return sum(x.sum(axis=(-2, -1)) for x in (unary[rows, columns, labels], across, down))
 
 
 def random_problem(seed, shape, n_labels):
@@ -31,14 +32,12 @@ def test_no_move_lowers_the_energy_and_it_is_near_the_least(seed, cost):
     unary, pairwise = random_problem(seed, (2, 4), 3)
     labels, energy = alpha_expansion(unary, pairwise, label_cost=cost)
     assert energy == energy_of(labels, unary, pairwise, cost)
+    moves = np.array(list(product((False, True), repeat=8))).reshape(-1, 2, 4)
     for alpha in range(3):
-        for moves in product((False, True), repeat=8):
-            moved = np.where(np.reshape(moves, (2, 4)), alpha, labels)
-            assert energy_of(moved, unary, pairwise, cost) >= energy
-    least = min(
-        energy_of(np.reshape(each, (2, 4)), unary, pairwise, cost)
-        for each in product(range(3), repeat=8)
-    )
+        moved = np.where(moves, alpha, labels)
+        assert energy_of(moved, unary, pairwise, cost).min() >= energy
+    every = np.array(list(product(range(3), repeat=8))).reshape(-1, 2, 4)
+    least = energy_of(every, unary, pairwise, cost).min()
     assert least <= energy <= 1.1 * least + 1
 
 
