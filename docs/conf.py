@@ -1,4 +1,4 @@
-"""Sphinx's settings. Build with ``python -m sphinx -W -b html docs docs/_build/html``."""
+"""Sphinx's settings. Build with ``python -m sphinx -W -j auto -b html docs docs/_build/html``."""
 
 import os
 import sys
@@ -67,6 +67,7 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
     "remove_config_comments": True,
     "image_srcset": ["2x"],
+    "parallel": True,  # as many processes as `sphinx -j` says
 }
 warnings.filterwarnings("error", module="segalgos")
 
@@ -82,6 +83,7 @@ html_theme_options = {
     "logo": {"text": "segalgos"},
     "navbar_end": ["theme-switcher"],
     "navbar_align": "left",
+    "collapse_navigation": True,
     "header_links_before_dropdown": 5,
     # Pages with a figure of a net need the width.
     "secondary_sidebar_items": {"**": ["page-toc"]}
