@@ -33,7 +33,7 @@ from segalgos import parallel
 from segalgos.base import Segmenter
 from segalgos.bench.kept import write_objects, write_prompts
 from segalgos.bench.store import safe_name
-from segalgos.bench.suite import GRIDS, PRESETS, Cell
+from segalgos.bench.suite import PRESETS, Cell, settings_to_try
 from segalgos.bench.user import dab
 from segalgos.bench.views import (
     NOTES,
@@ -241,7 +241,7 @@ def run(cell: Cell) -> dict[str, Any]:
     first_seconds = None
     if not traits.needs_labels:  # before tuning, so that it holds what compiling costs
         first_seconds, _ = _timed(contestant.segment, test[0])
-    grid = {k: v for k, v in GRIDS.get(cls.__name__, {}).items() if k not in cell.method.params}
+    grid = settings_to_try(cls.__name__, cell.method.params)
     learns = traits.needs_labels
     tunes = cell.tune and (grid or contestant.task == "contours")
     if learns or tunes:

@@ -31,6 +31,7 @@ __all__ = [
     "open_splits",
     "parse_data",
     "parse_methods",
+    "settings_to_try",
 ]
 
 #: Parameters that a method runs with where its defaults, the paper's, need hours on a CPU.
@@ -69,7 +70,12 @@ GRIDS: dict[str, dict[str, tuple]] = {
     "FelzenszwalbSegmenter": {"scale": (100.0, 300.0, 1000.0)},
     "WatershedSegmenter": {"min_depth": (2.5, 5.0, 10.0)},
     "NormalizedCutsSegmenter": {"max_ncut": (0.002, 0.005, 0.02)},
-    "UCMSegmenter": {"level": (10.0, 16.0, 26.0)},
+    "UCMSegmenter": {"level": (0.625, 1.0, 1.625)},  # times the level of its contours
+}
+#: Parameters that ask for the same in another way: where one is given, nothing is tried.
+INSTEAD: dict[str, tuple[str, ...]] = {
+    "NormalizedCutsSegmenter": ("n_segments",),
+    "UCMSegmenter": ("n_segments", "min_area"),
 }
 
 _METHOD = re.compile(r"\s*([\w.:]+)\s*(?:\[(.*)\])?\s*", re.DOTALL)
@@ -109,6 +115,32 @@ class Method:
         if not (isinstance(cls, type) and issubclass(cls, Segmenter)):
             raise TypeError(f"bench: {self.target} is no Segmenter class: derive it from one.")
         return cls
+
+
+def settings_to_try(name: str, params: dict[str, Any]) -> dict[str, tuple]:
+    """Settings of a class that are tried on the training images: those that `params` leaves open.
+
+    Parameters
+    ----------
+    name : str
+        Of a segmenter class.
+    params : dict
+        What the user asked for.
+
+    Returns
+    -------
+    dict
+        Parameter -> values; empty where there is nothing to choose.
+    """
+    if any(params.get(other) is not None for other in INSTEAD.get(name, ())):
+        return {}
+    grid = {key: values for key, values in GRIDS.get(name, {}).items() if key not in params}
+    if name == "UCMSegmenter" and grid:
+        from segalgos.contours.ucm import CONTOURS
+
+        level = CONTOURS[params.get("contours", "gradient")].level
+        grid["level"] = tuple(factor * level for factor in grid["level"])
+    return grid
 
 
 @dataclass(frozen=True)

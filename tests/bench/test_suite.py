@@ -12,7 +12,9 @@ from segalgos.bench.suite import (
     make_cells,
     parse_data,
     parse_methods,
+    settings_to_try,
 )
+from segalgos.contours.ucm import CONTOURS
 
 
 def test_methods_by_name_family_and_parameters():
@@ -34,6 +36,23 @@ def test_all_is_every_installed_method():
     quick = [method.target for method in parse_methods(None)]
     assert quick == [name for name in QUICK if name in keys]
     assert len({catalog.get_entry(name).family for name in QUICK}) == 4
+
+
+def test_settings_are_tried_where_the_user_left_them_open():
+    assert settings_to_try("SLICSegmenter", {"compactness": 2.0}) == {"n_segments": (12, 50, 250)}
+    assert settings_to_try("SLICSegmenter", {"n_segments": 9}) == {}
+    for name in ("NormalizedCutsSegmenter", "UCMSegmenter"):
+        assert len(settings_to_try(name, {"n_segments": None})) == 1
+        assert settings_to_try(name, {"n_segments": 9}) == {}
+    assert settings_to_try("UCMSegmenter", {"min_area": 9}) == {}
+    assert settings_to_try("RandomForestSegmenter", {}) == {}
+
+
+@pytest.mark.parametrize("name", CONTOURS)
+def test_levels_that_are_tried_suit_the_contours(name):
+    (levels,) = settings_to_try("UCMSegmenter", {"contours": name}).values()
+    assert levels[0] < levels[1] == CONTOURS[name].level < levels[2]
+    assert settings_to_try("UCMSegmenter", {"contours": name, "level": 1}) == {}
 
 
 @pytest.mark.parametrize(
