@@ -52,7 +52,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "epochs": None,
     },
     "SegFormerSegmenter": {"crop_size": 128, "epochs": None},
-    "DDRNetSegmenter": {"crop_size": 128, "epochs": None},
+    # Its coarsest maps are 1/64 of the size: of less, they are too small for batch norm.
+    "DDRNetSegmenter": {"crop_size": 256, "epochs": None},
     "NetSegmenter": {"crop_size": 128, "learning_rate": 0.003, "epochs": None},
     "BoundaryInstanceSegmenter": {
         "estimator": "unet" if catalog.get_entry("unet").installed else "random_forest",
