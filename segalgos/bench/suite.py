@@ -34,6 +34,16 @@ __all__ = [
     "settings_to_try",
 ]
 
+_SMALL_DETECTOR: dict[str, Any] = {
+    "backbone": "resnet18",
+    "base_channels": 32,
+    "width": 64,
+    "anchor_sizes": (16, 32, 64, 128, 256),
+    "image_size": 1.0,
+    "crop_size": 192,
+    "epochs": None,
+}
+
 #: Parameters that a method runs with where its defaults, the paper's, need hours on a CPU.
 PRESETS: dict[str, dict[str, Any]] = {
     "UNetSegmenter": {
@@ -55,6 +65,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Its coarsest maps are 1/64 of the size: of less, they are too small for batch norm.
     "DDRNetSegmenter": {"crop_size": 256, "epochs": None},
     "NetSegmenter": {"crop_size": 128, "learning_rate": 0.003, "epochs": None},
+    "MaskRCNNSegmenter": {**_SMALL_DETECTOR, "box_width": 256, "n_sampled": 128},
+    "YOLACTSegmenter": _SMALL_DETECTOR,
     "BoundaryInstanceSegmenter": {
         "estimator": "unet" if catalog.get_entry("unet").installed else "random_forest",
     },
