@@ -133,3 +133,15 @@ def test_a_network_within_another_method_gets_preset_and_budget():
     cell = Cell(method, DataChoice("shapes", "shapes"), 0, "train", "test", 20)
     net = make_segmenter(method.load(), method.params, cell).estimator
     assert (net.time_budget, net.epochs, net.base_channels) == (20, None, 8)
+
+
+@pytest.mark.parametrize(
+    "key", [e.key for e in catalog.ENTRIES if e.family == "nets" and e.task != "interactive"]
+)
+def test_networks_learn_until_their_budget_ends(key):
+    pytest.importorskip("torch", reason="networks need torch")
+    (method,) = parse_methods(key)
+    cell = Cell(method, DataChoice("shapes", "shapes"), 0, "train", "test", 20)
+    segmenter = make_segmenter(method.load(), method.params, cell)
+    assert (segmenter.time_budget, segmenter.epochs) == (20, None)
+    segmenter._check_params()
