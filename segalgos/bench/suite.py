@@ -131,7 +131,7 @@ class Method:
 
 
 def settings_to_try(name: str, params: dict[str, Any]) -> dict[str, tuple]:
-    """Settings of a class that are tried on the training images: those that `params` leaves open.
+    """List the settings of a class to try on training images: those that `params` leaves open.
 
     Parameters
     ----------
